@@ -1,0 +1,43 @@
+//! What the loader tells the `sched` programs before they start; constant while they run.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// CPUs the `sched` programs keep state for.
+pub const MAX_CPUS: usize = 1024;
+
+/// Rings the `sched` programs write to: one per CPU, shared from here on.
+pub const MAX_RINGS: usize = 64;
+
+/// [`SchedConfig::filter`]: the whole system.
+pub const FILTER_ALL: u32 = 0;
+/// [`SchedConfig::filter`]: the processes in the map `PIDS`.
+pub const FILTER_PIDS: u32 = 1;
+/// [`SchedConfig::filter`]: a control group and all below it.
+pub const FILTER_CGROUP: u32 = 2;
+
+/// Settings of the `sched` programs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct SchedConfig {
+    /// Id of the control group, for [`FILTER_CGROUP`]: the inode of its directory.
+    pub cgroup_id: u64,
+    /// Interrupt time that makes a record when it matters to the target, in nanoseconds.
+    pub interrupts_min_ns: u64,
+    /// Interrupt time that makes a record in any case, in nanoseconds.
+    pub interrupts_max_ns: u64,
+    /// Depth of the control group below the root of its hierarchy.
+    pub cgroup_level: u32,
+    /// [`FILTER_ALL`], [`FILTER_PIDS`] or [`FILTER_CGROUP`].
+    pub filter: u32,
+    /// 1 if processes that a target starts are targets too.
+    pub follow_children: u32,
+    /// Number of rings less one; the number is a power of two.
+    pub ring_mask: u32,
+    /// 1 if `sched_switch` passes the leaving thread's state (Linux 5.18).
+    pub switch_has_state: u32,
+    /// 1 if the snapshot that is being taken is the last.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<SchedConfig>() == 48);

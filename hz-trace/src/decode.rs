@@ -1,0 +1,158 @@
+//! Bytes to events. Total: any bytes give an event or an error, never a panic.
+
+use hz_probes_ebpf::{
+    Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
+    Wakeup, Waking,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// One decoded record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant is the record of its name")]
+pub enum Event {
+    Switch(Switch),
+    Waking(Waking),
+    Wakeup(Wakeup),
+    WakeupNew(Wakeup),
+    Migrate(Migrate),
+    Fork(Fork),
+    Exec(Exec),
+    Exit(Exit),
+    Rename(Rename),
+    Thread(Thread),
+    Interrupts(Interrupts),
+    Lost(Lost),
+    Uprobe(UprobeHit),
+}
+
+/// Why bytes are no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The record ends before its header does.
+    #[error("record of {bytes} bytes is cut short")]
+    Short {
+        /// Length of what was given.
+        bytes: usize,
+    },
+    /// A newer hz wrote it, or the bytes are damaged.
+    #[error("record of unknown kind {kind}")]
+    UnknownKind {
+        /// The kind as it travelled.
+        kind: u16,
+    },
+}
+
+/// Decodes one record.
+///
+/// `bytes` may be longer than the record, since newer layouts append fields, and shorter down to
+/// the header: fields that an older layout lacks are zero.
+///
+/// # Errors
+///
+/// [`DecodeError`] if `bytes` does not hold a header or names a kind this build does not know.
+#[inline]
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let short = DecodeError::Short { bytes: bytes.len() };
+    let (header, _) = Header::read_from_prefix(bytes).map_err(|_| short)?;
+    let kind =
+        Kind::from_wire(header.kind).ok_or(DecodeError::UnknownKind { kind: header.kind })?;
+    Ok(match kind {
+        Kind::Switch => Event::Switch(record(bytes)),
+        Kind::Waking => Event::Waking(record(bytes)),
+        Kind::Wakeup => Event::Wakeup(record(bytes)),
+        Kind::WakeupNew => Event::WakeupNew(record(bytes)),
+        Kind::Migrate => Event::Migrate(record(bytes)),
+        Kind::Fork => Event::Fork(record(bytes)),
+        Kind::Exec => Event::Exec(record(bytes)),
+        Kind::Exit => Event::Exit(record(bytes)),
+        Kind::Rename => Event::Rename(record(bytes)),
+        Kind::Thread => Event::Thread(record(bytes)),
+        Kind::Interrupts => Event::Interrupts(record(bytes)),
+        Kind::Lost => Event::Lost(record(bytes)),
+        Kind::Uprobe => Event::Uprobe(record(bytes)),
+        _ => return Err(DecodeError::UnknownKind { kind: header.kind }),
+    })
+}
+
+/// Reads `bytes` as a `T`; what is missing at the end is zero.
+#[inline]
+fn record<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
+    if let Ok((whole, _)) = T::read_from_prefix(bytes) {
+        return whole;
+    }
+    let mut padded = T::new_zeroed();
+    padded.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+    padded
+}
+
+impl Event {
+    /// What every record begins with.
+    #[must_use]
+    #[inline]
+    pub const fn header(&self) -> &Header {
+        match self {
+            Self::Switch(record) => &record.header,
+            Self::Waking(record) => &record.header,
+            Self::Wakeup(record) | Self::WakeupNew(record) => &record.header,
+            Self::Migrate(record) => &record.header,
+            Self::Fork(record) => &record.header,
+            Self::Exec(record) => &record.header,
+            Self::Exit(record) => &record.header,
+            Self::Rename(record) => &record.header,
+            Self::Thread(record) => &record.header,
+            Self::Interrupts(record) => &record.header,
+            Self::Lost(record) => &record.header,
+            Self::Uprobe(record) => &record.header,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_record_round_trips() {
+        let header =
+            Header { time_ns: 5, kind: Kind::Switch as u16, cpu: 1, tid: 7, ..Header::default() };
+        let switch = Switch { header, next_pid: 9, prev_state: 1, flags: 0, next_prio: 120 };
+        assert_eq!(decode(switch.as_bytes()), Ok(Event::Switch(switch)));
+    }
+
+    #[test]
+    fn a_longer_record_is_read_and_a_shorter_one_is_padded() {
+        let header = Header { kind: Kind::Exit as u16, ..Header::default() };
+        let exit = Exit { header, nvcsw: 3, nivcsw: 4, run_delay_ns: 5 };
+        let mut bytes = exit.as_bytes().to_vec();
+        bytes.extend([0xff; 8]);
+        assert_eq!(decode(&bytes), Ok(Event::Exit(exit)));
+        let older = Exit { run_delay_ns: 0, ..exit };
+        assert_eq!(decode(&bytes[..40]), Ok(Event::Exit(older)));
+    }
+
+    #[test]
+    fn every_kind_has_an_event() {
+        for kind in Kind::ALL {
+            let header = Header { kind: *kind as u16, ..Header::default() };
+            let mut bytes = vec![0; kind.record_bytes()];
+            bytes[..24].copy_from_slice(header.as_bytes());
+            assert_eq!(decode(&bytes).map(|event| event.header().kind), Ok(*kind as u16));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_err(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_of_a_known_kind_decode(kind in 1..14_u16, mut bytes in proptest::collection::vec(any::<u8>(), 24..128)) {
+            bytes[8..10].copy_from_slice(&kind.to_le_bytes());
+            prop_assert!(decode(&bytes).is_ok());
+        }
+    }
+}

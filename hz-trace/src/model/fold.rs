@@ -1,0 +1,537 @@
+//! Folds events, in the order of their time, into a [`Model`].
+
+use super::{
+    Call, Cpu, InterruptTime, KernelCounts, LostInterval, Model, Run, Span, State, Thread,
+    ThreadIndex, Waker, Who,
+};
+use crate::decode::Event;
+use hz_probes_ebpf::{
+    Comm, Exec, Exit, Fork, Header, Interrupts, Lost, Migrate, NOT_ASKED, SWITCH_PREEMPTED, Switch,
+    THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, UPROBE_RETURN,
+    UprobeHit, WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
+};
+use rustc_hash::FxHashMap;
+
+/// What the fold knows of a CPU beside its tiles.
+#[derive(Clone, Copy, Debug, Default)]
+struct CpuNow {
+    /// Threads of the target that wait there. While there are none, a filtered recording does not
+    /// say who has the CPU.
+    waiting: u32,
+}
+
+/// What the fold knows of a thread beside its tiles.
+#[derive(Clone, Copy, Debug)]
+struct ThreadNow {
+    /// Who asked it to wake, until it is queued.
+    pending_waker: Waker,
+    /// Whether its switches are still compared with the kernel's counts.
+    is_counting: bool,
+}
+
+/// Builds a [`Model`] from events.
+#[derive(Debug)]
+pub struct Folder {
+    model: Model,
+    is_filtered: bool,
+    by_tid: FxHashMap<u32, ThreadIndex>,
+    threads: Vec<ThreadNow>,
+    cpus: Vec<CpuNow>,
+    open_calls: FxHashMap<(ThreadIndex, u32), Vec<usize>>,
+}
+
+impl Folder {
+    /// Starts a model of a recording that began at `start_ns` (`CLOCK_MONOTONIC`).
+    ///
+    /// `is_filtered` says that the recording was of a target, not of the whole system.
+    #[must_use]
+    pub fn new(start_ns: u64, is_filtered: bool) -> Self {
+        Self {
+            model: Model { start_ns, end_ns: start_ns, ..Model::default() },
+            is_filtered,
+            by_tid: FxHashMap::default(),
+            threads: Vec::new(),
+            cpus: Vec::new(),
+            open_calls: FxHashMap::default(),
+        }
+    }
+
+    /// Counts bytes that were no record of a known kind.
+    pub const fn count_undecoded(&mut self) {
+        self.model.undecoded += 1;
+    }
+
+    /// Folds one event. Events should come in the order of their time; one that comes late is
+    /// taken as happening when the one before it did.
+    pub fn fold(&mut self, event: &Event) {
+        self.model.records += 1;
+        self.model.end_ns = self.model.end_ns.max(event.header().time_ns);
+        match event {
+            Event::Switch(switch) => self.switch(switch),
+            Event::Waking(waking) => self.waking(waking),
+            Event::Wakeup(wakeup) | Event::WakeupNew(wakeup) => self.wakeup(wakeup),
+            Event::Migrate(migrate) => self.migrate(migrate),
+            Event::Fork(fork) => self.fork(fork),
+            Event::Exec(exec) => self.exec(exec),
+            Event::Exit(exit) => self.exit(exit),
+            Event::Rename(rename) => {
+                let index = self.target(&rename.header);
+                self.thread(index).comm = rename.comm;
+            }
+            Event::Thread(thread) => self.snapshot(thread),
+            Event::Interrupts(interrupts) => self.interrupts(interrupts),
+            Event::Lost(lost) => self.lost(lost),
+            Event::Uprobe(hit) => self.uprobe(hit),
+        }
+    }
+
+    /// Ends the model at `end_ns` (`CLOCK_MONOTONIC`) or at the last event, if that is later.
+    #[must_use]
+    pub fn finish(mut self, end_ns: u64) -> Model {
+        self.model.end_ns = self.model.end_ns.max(end_ns);
+        let end_ns = self.model.end_ns;
+        for thread in self.model.threads.iter_mut().filter(|thread| !thread.has_exited) {
+            thread.end_ns = end_ns;
+        }
+        self.model.cpus.retain(|cpu| !cpu.runs.is_empty());
+        self.model
+    }
+
+    fn switch(&mut self, switch: &Switch) {
+        self.model.switches += 1;
+        let header = &switch.header;
+        let (time_ns, cpu) = (header.time_ns, header.cpu);
+        let prev = self.who(header.tid, header.pid, time_ns);
+        let next = self.who(header.arg, switch.next_pid, time_ns);
+        self.check_leaving(cpu, prev, time_ns);
+        if let Who::Thread(index) = prev {
+            self.leave(index, switch);
+        }
+        if let Who::Thread(index) = next {
+            self.check_coming(cpu, index, time_ns);
+            self.transition(index, time_ns, State::Running, cpu, Waker::Unknown);
+        }
+        self.set_cpu(cpu, time_ns, next);
+        self.forget_unwatched(cpu, time_ns);
+    }
+
+    /// The thread that leaves should be the one the CPU was known to have.
+    fn check_leaving(&mut self, cpu: u16, prev: Who, time_ns: u64) {
+        let is_filtered = self.is_filtered;
+        let runs = &mut self.cpu(cpu).runs;
+        let current = runs.last().map_or(Who::Unknown, |run| run.who);
+        if current == prev {
+            return;
+        }
+        if current == Who::Unknown {
+            // Whoever leaves first has had the CPU since the recording began.
+            if let [first] = &mut runs[..]
+                && !is_filtered
+            {
+                first.who = prev;
+            }
+            return;
+        }
+        self.model.contradictions += 1;
+        if let Who::Thread(index) = current {
+            self.doubt(index, cpu, time_ns);
+        }
+    }
+
+    /// The thread that comes should not be running elsewhere.
+    fn check_coming(&mut self, cpu: u16, index: ThreadIndex, time_ns: u64) {
+        let Some(last) = self.model.thread(index).spans.last().copied() else { return };
+        if last.state == State::Running && last.cpu != cpu {
+            self.model.contradictions += 1;
+            self.set_cpu(last.cpu, time_ns, Who::Unknown);
+        }
+    }
+
+    /// What `index` does is no longer known, if it was thought to run on `cpu`.
+    fn doubt(&mut self, index: ThreadIndex, cpu: u16, time_ns: u64) {
+        let last = self.model.thread(index).spans.last();
+        if last.is_some_and(|last| last.state == State::Running && last.cpu == cpu) {
+            self.transition(index, time_ns, State::Unknown, cpu, Waker::Unknown);
+        }
+    }
+
+    fn leave(&mut self, index: ThreadIndex, switch: &Switch) {
+        let is_counting = self.threads[index.0 as usize].is_counting;
+        let thread = self.thread(index);
+        thread.switches += u64::from(is_counting);
+        let (time_ns, cpu) = (switch.header.time_ns, switch.header.cpu);
+        if is_dead(switch.prev_state) {
+            self.end(index, time_ns);
+            return;
+        }
+        let is_preempted = switch.flags & SWITCH_PREEMPTED != 0;
+        let state = if is_preempted { State::Preempted } else { state_after(switch.prev_state) };
+        self.transition(index, time_ns, state, cpu, Waker::Unknown);
+    }
+
+    fn waking(&mut self, waking: &Waking) {
+        let index = self.target(&waking.header);
+        let waker = if waking.flags & WAKING_HARDIRQ != 0 {
+            Waker::HardIrq
+        } else if waking.flags & WAKING_SOFTIRQ != 0 {
+            Waker::SoftIrq
+        } else {
+            match self.who(waking.header.arg, waking.waker_pid, waking.header.time_ns) {
+                Who::Thread(waker) => Waker::Thread(waker),
+                _ => Waker::HardIrq,
+            }
+        };
+        self.threads[index.0 as usize].pending_waker = waker;
+    }
+
+    fn wakeup(&mut self, wakeup: &Wakeup) {
+        let header = &wakeup.header;
+        let index = self.target(header);
+        let cpu = cpu_number(header.arg);
+        let now = &mut self.threads[index.0 as usize];
+        let waker = std::mem::replace(&mut now.pending_waker, Waker::Unknown);
+        let state = self.state_of(index);
+        // Woken before it had gone to sleep: it never left the run queue.
+        if matches!(state, State::Running | State::Woken | State::Preempted) {
+            return;
+        }
+        self.transition(index, header.time_ns, State::Woken, cpu, waker);
+        self.occupied(cpu, header.time_ns, wakeup.occupant_tid, wakeup.occupant_pid);
+    }
+
+    fn migrate(&mut self, migrate: &Migrate) {
+        let header = &migrate.header;
+        let index = self.target(header);
+        let cpu = cpu_number(header.arg);
+        let thread = self.thread(index);
+        thread.migrations += 1;
+        let Some(last) = thread.spans.last().copied() else { return };
+        if last.state.is_waiting() {
+            self.transition(index, header.time_ns, last.state, cpu, last.waker);
+            self.occupied(cpu, header.time_ns, migrate.occupant_tid, 0);
+        }
+    }
+
+    /// A filtered recording says who has a CPU when a thread of the target begins to wait there.
+    fn occupied(&mut self, cpu: u16, time_ns: u64, tid: u32, pid: u32) {
+        let is_known = self.cpu(cpu).runs.last().is_some_and(|run| run.who != Who::Unknown);
+        if tid == NOT_ASKED || is_known {
+            return;
+        }
+        let who = self.who(tid, pid, time_ns);
+        self.set_cpu(cpu, time_ns, who);
+    }
+
+    fn fork(&mut self, fork: &Fork) {
+        let header = &fork.header;
+        let parent = match self.who(header.arg, fork.parent_pid, header.time_ns) {
+            Who::Thread(parent) => Some(parent),
+            _ => None,
+        };
+        if let Some(stale) = self.by_tid.remove(&header.tid) {
+            self.end(stale, header.time_ns);
+        }
+        let index = self.target(header);
+        let counts = KernelCounts { time_ns: header.time_ns, ..KernelCounts::default() };
+        let thread = self.thread(index);
+        thread.comm = fork.comm;
+        thread.parent = parent;
+        thread.kernel_first = Some(counts);
+        self.transition(index, header.time_ns, State::New, header.cpu, Waker::Unknown);
+    }
+
+    /// When another thread than the first calls exec, it takes the first one's id and the first
+    /// is gone.
+    fn exec(&mut self, exec: &Exec) {
+        let header = &exec.header;
+        if header.arg != header.tid
+            && let Some(caller) = self.by_tid.remove(&header.arg)
+        {
+            if let Some(leader) = self.by_tid.insert(header.tid, caller) {
+                self.end_keeping_map(leader, header.time_ns);
+            }
+            self.thread(caller).tid = header.tid;
+        }
+        let index = self.target(header);
+        self.thread(index).comm = exec.comm;
+    }
+
+    fn exit(&mut self, exit: &Exit) {
+        let index = self.target(&exit.header);
+        self.threads[index.0 as usize].is_counting = false;
+        self.thread(index).kernel_last = Some(KernelCounts {
+            time_ns: exit.header.time_ns,
+            switches: exit.nvcsw.saturating_add(exit.nivcsw),
+            run_delay_ns: exit.run_delay_ns,
+        });
+    }
+
+    fn snapshot(&mut self, record: &hz_probes_ebpf::Thread) {
+        let header = &record.header;
+        let is_known = self.by_tid.contains_key(&header.tid);
+        let index = if record.flags & THREAD_FOREIGN == 0 {
+            self.target(header)
+        } else {
+            self.index(header.tid, header.pid, header.time_ns)
+        };
+        let thread = self.thread(index);
+        thread.comm = record.comm;
+        thread.pid = header.pid;
+        thread.is_kernel = record.flags & THREAD_KERNEL != 0;
+        if record.flags & THREAD_FOREIGN != 0 {
+            return;
+        }
+        self.count(index, record);
+        if !is_known || self.model.thread(index).spans.is_empty() {
+            self.begin(index, record);
+        }
+    }
+
+    /// Takes the kernel's own counts of a thread.
+    fn count(&mut self, index: ThreadIndex, record: &hz_probes_ebpf::Thread) {
+        let counts = KernelCounts {
+            time_ns: record.header.time_ns,
+            switches: record.nvcsw.saturating_add(record.nivcsw),
+            run_delay_ns: record.run_delay_ns,
+        };
+        let is_last = record.flags & THREAD_LAST != 0;
+        let now = &mut self.threads[index.0 as usize];
+        let thread = &mut self.model.threads[index.0 as usize];
+        if is_last && now.is_counting {
+            thread.kernel_last = Some(counts);
+            now.is_counting = false;
+        } else if !is_last && thread.kernel_first.is_none() {
+            thread.kernel_first = Some(counts);
+            thread.switches = 0;
+        }
+    }
+
+    /// Begins a life with what the thread was when the recording met it.
+    fn begin(&mut self, index: ThreadIndex, record: &hz_probes_ebpf::Thread) {
+        let (time_ns, cpu) = (record.header.time_ns, record.header.cpu);
+        let current = self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who);
+        let state = if record.flags & THREAD_ON_CPU != 0 {
+            if current == Who::Unknown { State::Running } else { State::Unknown }
+        } else if record.flags & THREAD_QUEUED != 0 && record.state == 0 {
+            State::Preempted
+        } else if record.state == 0 {
+            State::Unknown
+        } else {
+            state_after(record.state)
+        };
+        self.transition(index, time_ns, state, cpu, Waker::Unknown);
+        if state == State::Running {
+            self.set_cpu(cpu, time_ns, Who::Thread(index));
+        }
+    }
+
+    fn interrupts(&mut self, record: &Interrupts) {
+        let cpu = self.cpu(record.header.cpu);
+        let floor = cpu.interrupts.last().map_or(0, |last| last.end_ns);
+        cpu.interrupts.push(InterruptTime {
+            start_ns: record.since_ns.max(floor),
+            end_ns: record.header.time_ns.max(floor),
+            hard_ns: record.hard_ns,
+            soft_ns: record.soft_ns,
+            steal_ns: record.steal_ns,
+        });
+    }
+
+    /// From the first lost record on, who has the CPU is not known.
+    fn lost(&mut self, lost: &Lost) {
+        let (since_ns, until_ns) = (lost.since_ns, lost.header.time_ns);
+        let cpu = self.cpu(lost.header.cpu);
+        cpu.lost.push(LostInterval { start_ns: since_ns, end_ns: until_ns, count: lost.count });
+        let current = cpu.runs.last().map_or(Who::Unknown, |run| run.who);
+        if let Who::Thread(index) = current {
+            self.doubt(index, lost.header.cpu, since_ns);
+        }
+        self.set_cpu(lost.header.cpu, since_ns, Who::Unknown);
+    }
+
+    fn uprobe(&mut self, hit: &UprobeHit) {
+        let header = &hit.header;
+        let thread = self.index(header.tid, header.pid, header.time_ns);
+        let open = self.open_calls.entry((thread, header.arg)).or_default();
+        if hit.flags & UPROBE_RETURN == 0 {
+            open.push(self.model.calls.len());
+            let call = Call { probe: header.arg, thread, start_ns: header.time_ns, end_ns: None };
+            self.model.calls.push(call);
+        } else if let Some(call) = open.pop() {
+            self.model.calls[call].end_ns = Some(header.time_ns);
+        }
+    }
+
+    fn who(&mut self, tid: u32, pid: u32, time_ns: u64) -> Who {
+        if tid == 0 { Who::Idle } else { Who::Thread(self.index(tid, pid, time_ns)) }
+    }
+
+    /// The thread a record of the target is about.
+    fn target(&mut self, header: &Header) -> ThreadIndex {
+        let index = self.index(header.tid, header.pid, header.time_ns);
+        let thread = self.thread(index);
+        if !thread.is_target {
+            thread.is_target = true;
+            thread.start_ns = header.time_ns;
+        }
+        index
+    }
+
+    fn index(&mut self, tid: u32, pid: u32, time_ns: u64) -> ThreadIndex {
+        if let Some(index) = self.by_tid.get(&tid) {
+            return *index;
+        }
+        let index = ThreadIndex(u32::try_from(self.model.threads.len()).unwrap_or(u32::MAX));
+        self.model.threads.push(Thread {
+            tid,
+            pid,
+            comm: Comm::default(),
+            is_kernel: false,
+            is_target: !self.is_filtered,
+            parent: None,
+            start_ns: time_ns,
+            end_ns: time_ns,
+            has_exited: false,
+            spans: Vec::new(),
+            migrations: 0,
+            switches: 0,
+            kernel_first: None,
+            kernel_last: None,
+        });
+        self.threads.push(ThreadNow { pending_waker: Waker::Unknown, is_counting: true });
+        self.by_tid.insert(tid, index);
+        index
+    }
+
+    fn thread(&mut self, index: ThreadIndex) -> &mut Thread {
+        &mut self.model.threads[index.0 as usize]
+    }
+
+    fn cpu(&mut self, id: u16) -> &mut Cpu {
+        let place = usize::from(id);
+        let start_ns = self.model.start_ns;
+        while self.model.cpus.len() <= place {
+            let id = u16::try_from(self.model.cpus.len()).unwrap_or(u16::MAX);
+            self.model.cpus.push(Cpu { id, ..Cpu::default() });
+            self.cpus.push(CpuNow::default());
+        }
+        let cpu = &mut self.model.cpus[place];
+        if cpu.runs.is_empty() {
+            cpu.runs.push(Run { start_ns, who: Who::Unknown });
+        }
+        cpu
+    }
+
+    fn state_of(&self, index: ThreadIndex) -> State {
+        self.model.thread(index).spans.last().map_or(State::Unknown, |span| span.state)
+    }
+
+    /// Begins a tile of a CPU's time.
+    fn set_cpu(&mut self, cpu: u16, time_ns: u64, who: Who) {
+        let runs = &mut self.cpu(cpu).runs;
+        let Some(last) = runs.last_mut() else { return };
+        if last.who == who {
+            return;
+        }
+        if last.start_ns >= time_ns {
+            last.who = who;
+        } else {
+            runs.push(Run { start_ns: time_ns, who });
+        }
+    }
+
+    /// Begins a tile of a thread's life.
+    fn transition(
+        &mut self,
+        index: ThreadIndex,
+        time_ns: u64,
+        state: State,
+        cpu: u16,
+        waker: Waker,
+    ) {
+        let thread = &mut self.model.threads[index.0 as usize];
+        if !thread.is_target || thread.has_exited {
+            return;
+        }
+        let last = thread.spans.last().copied();
+        let floor = last.map_or(thread.start_ns, |last| last.start_ns);
+        let span = Span { start_ns: time_ns.max(floor), state, cpu, waker };
+        match thread.spans.last_mut() {
+            Some(last) if last.start_ns == span.start_ns => *last = span,
+            _ => thread.spans.push(span),
+        }
+        if state.is_waiting() {
+            self.cpu(cpu);
+            self.cpus[usize::from(cpu)].waiting += 1;
+        }
+        if let Some(last) = last {
+            self.stop_waiting(&last, time_ns);
+        }
+    }
+
+    fn stop_waiting(&mut self, span: &Span, time_ns: u64) {
+        if !span.state.is_waiting() {
+            return;
+        }
+        let now = &mut self.cpus[usize::from(span.cpu)];
+        now.waiting = now.waiting.saturating_sub(1);
+        self.forget_unwatched(span.cpu, time_ns);
+    }
+
+    /// With a filter, a CPU where nobody of the target runs or waits is not recorded.
+    fn forget_unwatched(&mut self, cpu: u16, time_ns: u64) {
+        if !self.is_filtered || self.cpus[usize::from(cpu)].waiting > 0 {
+            return;
+        }
+        let current = self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who);
+        let is_foreign = match current {
+            Who::Unknown => false,
+            Who::Idle => true,
+            Who::Thread(index) => !self.model.thread(index).is_target,
+        };
+        if is_foreign {
+            self.set_cpu(cpu, time_ns, Who::Unknown);
+        }
+    }
+
+    fn end(&mut self, index: ThreadIndex, time_ns: u64) {
+        let tid = self.model.thread(index).tid;
+        if self.by_tid.get(&tid) == Some(&index) {
+            self.by_tid.remove(&tid);
+        }
+        self.end_keeping_map(index, time_ns);
+    }
+
+    fn end_keeping_map(&mut self, index: ThreadIndex, time_ns: u64) {
+        let thread = self.thread(index);
+        let last = thread.spans.last().copied();
+        thread.end_ns = time_ns.max(last.map_or(thread.start_ns, |last| last.start_ns));
+        thread.has_exited = true;
+        if let Some(last) = last {
+            self.stop_waiting(&last, time_ns);
+        }
+    }
+}
+
+fn cpu_number(arg: u32) -> u16 {
+    u16::try_from(arg).unwrap_or(0)
+}
+
+/// The kernel's `TASK_DEAD`.
+const fn is_dead(state: u16) -> bool {
+    state & 0x80 != 0
+}
+
+/// What a thread that left its CPU in the kernel's state `state` does from then on.
+///
+/// The bits are those of `include/linux/sched.h`; 0x400 is `TASK_NOLOAD`, which marks the idle
+/// sleep of kernel threads, 0x1000 `TASK_RTLOCK_WAIT`.
+const fn state_after(state: u16) -> State {
+    match state {
+        0 => State::Preempted,
+        bits if bits & 0xc != 0 => State::Stopped,
+        bits if bits & 0x400 != 0 => State::Sleeping,
+        bits if bits & 0x1002 != 0 => State::Uninterruptible,
+        _ => State::Sleeping,
+    }
+}
