@@ -235,7 +235,8 @@ const _: () = assert!(size_of::<Thread>() == 80);
 /// # Source
 ///
 /// Tracepoints `irq_handler_entry`/`exit`, `local_timer_entry`/`exit`,
-/// `call_function_single_entry`/`exit`, `softirq_entry`/`exit`; steal from `kernel_cpustat`.
+/// `call_function_entry`/`exit`, `call_function_single_entry`/`exit`, `softirq_entry`/`exit`. Steal
+/// comes in records of its own that the recorder makes of `/proc/stat`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -249,7 +250,7 @@ pub struct Interrupts {
     pub hard_ns: u64,
     /// Nanoseconds in software interrupt handlers, hardware interrupts within them not included.
     pub soft_ns: u64,
-    /// Nanoseconds the hypervisor ran somebody else (steal), as the kernel accounts them per tick.
+    /// Nanoseconds the hypervisor ran somebody else (steal), in steps of 10 ms.
     pub steal_ns: u64,
 }
 const _: () = assert!(size_of::<Interrupts>() == 56);

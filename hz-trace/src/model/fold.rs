@@ -327,10 +327,9 @@ impl Folder {
 
     fn interrupts(&mut self, record: &Interrupts) {
         let cpu = self.cpu(record.header.cpu);
-        let floor = cpu.interrupts.last().map_or(0, |last| last.end_ns);
         cpu.interrupts.push(InterruptTime {
-            start_ns: record.since_ns.max(floor),
-            end_ns: record.header.time_ns.max(floor),
+            start_ns: record.since_ns.min(record.header.time_ns),
+            end_ns: record.header.time_ns,
             hard_ns: record.hard_ns,
             soft_ns: record.soft_ns,
             steal_ns: record.steal_ns,

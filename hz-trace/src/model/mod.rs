@@ -237,7 +237,7 @@ pub struct Cpu {
     pub id: u16,
     /// The tiles of its time.
     pub runs: Vec<Run>,
-    /// Interrupt time, in order; intervals do not overlap.
+    /// Interrupt time, in the order of the intervals' ends. Only those of steal overlap others.
     pub interrupts: Vec<InterruptTime>,
     /// Records lost on this CPU.
     pub lost: Vec<LostInterval>,

@@ -1,0 +1,215 @@
+//! Writes a recording.
+
+use super::{
+    CHUNK_MAGIC, ChunkHeader, ChunkKind, FileHeader, IndexEntry, MAGIC, Meta, State, TRAILER_MAGIC,
+    Trailer, VERSION, columns,
+};
+use serde::Serialize;
+use std::io::{self, Write};
+use zerocopy::IntoBytes;
+
+/// Records that fill a chunk.
+pub const RECORDS_PER_CHUNK: usize = 8192;
+
+/// Level of compression. After the transposition, higher ones cost time and gain little.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Raw records of one stream, in the order they were read.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Which ring they came from.
+    pub stream: u16,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Batch {
+    /// An empty batch of `stream`.
+    #[must_use]
+    pub const fn new(stream: u16) -> Self {
+        Self { stream, bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Adds a record. What is no record (no header, or no multiple of 8 bytes) is refused.
+    #[inline]
+    pub fn push(&mut self, record: &[u8]) -> bool {
+        let is_record = record.len() >= 24 && record.len() % 8 == 0 && record.len() < 1 << 16;
+        if is_record {
+            self.bytes.extend_from_slice(record);
+            self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        }
+        is_record
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Length of all records, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The records.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let record = &self.bytes[start..*end as usize];
+            start = *end as usize;
+            record
+        })
+    }
+
+    /// Earliest and latest time of the records, nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn range_ns(&self) -> (u64, u64) {
+        let times = self.records().map(time_of);
+        let (first, last) =
+            times.fold((u64::MAX, 0), |(first, last), time| (time.min(first), time.max(last)));
+        (first.min(last), last)
+    }
+}
+
+/// A record's time, nanoseconds of `CLOCK_MONOTONIC`.
+#[inline]
+pub(super) fn time_of(record: &[u8]) -> u64 {
+    let mut time = [0; 8];
+    time.copy_from_slice(&record[..8]);
+    u64::from_le_bytes(time)
+}
+
+/// Writes chunks to a file, or to anything else that takes bytes.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: W,
+    offset: u64,
+    index: Vec<IndexEntry>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a recording.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn new(mut out: W, meta: &Meta) -> io::Result<Self> {
+        out.write_all(FileHeader { magic: MAGIC, version: VERSION, reserved: 0 }.as_bytes())?;
+        let offset = size_of::<FileHeader>() as u64;
+        let mut writer = Self { out, offset, index: Vec::new() };
+        writer.json(ChunkKind::Meta, meta, meta.start_ns)?;
+        Ok(writer)
+    }
+
+    /// Writes one batch as a chunk.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`. The recording is whole up to the chunk before.
+    pub fn records(&mut self, batch: &Batch) -> io::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (first_ns, last_ns) = batch.range_ns();
+        let payload = columns::encode(batch, first_ns);
+        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        let header = ChunkHeader {
+            kind: ChunkKind::Records as u16,
+            stream: batch.stream,
+            count,
+            first_ns,
+            last_ns,
+            ..blank()
+        };
+        self.chunk(header, &payload)
+    }
+
+    /// Writes the ledger and the cost so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn state(&mut self, state: &State) -> io::Result<()> {
+        self.json(ChunkKind::State, state, state.time_ns)
+    }
+
+    /// Ends the recording with its index and gives the file back.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`. Without an index the recording is whole too.
+    pub fn finish(mut self, state: &State) -> io::Result<W> {
+        self.state(state)?;
+        let index_offset = self.offset;
+        let entries = std::mem::take(&mut self.index);
+        let header = ChunkHeader { kind: ChunkKind::Index as u16, ..blank() };
+        self.chunk(header, entries.as_bytes())?;
+        self.out.write_all(Trailer { index_offset, magic: TRAILER_MAGIC }.as_bytes())?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    fn json<T: Serialize>(&mut self, kind: ChunkKind, value: &T, time_ns: u64) -> io::Result<()> {
+        let payload = serde_json::to_vec(value)?;
+        let header =
+            ChunkHeader { kind: kind as u16, first_ns: time_ns, last_ns: time_ns, ..blank() };
+        self.chunk(header, &payload)
+    }
+
+    /// Writes header and payload in one call, so that a kill leaves a whole chunk or a torn one,
+    /// never one that looks whole.
+    fn chunk(&mut self, header: ChunkHeader, payload: &[u8]) -> io::Result<()> {
+        let stored = zstd::bulk::compress(payload, ZSTD_LEVEL)?;
+        let header = ChunkHeader {
+            raw_bytes: length(payload)?,
+            stored_bytes: length(&stored)?,
+            payload_crc: crc32c::crc32c(&stored),
+            ..header
+        }
+        .seal();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(&stored);
+        self.out.write_all(&bytes)?;
+        self.index.push(IndexEntry { offset: self.offset, header });
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn length(payload: &[u8]) -> io::Result<u32> {
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "chunk of more than 16 MiB");
+    if payload.len() > super::PAYLOAD_MAX_BYTES {
+        return Err(too_long());
+    }
+    u32::try_from(payload.len()).map_err(|_| too_long())
+}
+
+const fn blank() -> ChunkHeader {
+    ChunkHeader {
+        magic: CHUNK_MAGIC,
+        kind: 0,
+        stream: 0,
+        count: 0,
+        raw_bytes: 0,
+        stored_bytes: 0,
+        payload_crc: 0,
+        first_ns: 0,
+        last_ns: 0,
+        header_crc: 0,
+        reserved: 0,
+    }
+}
