@@ -47,6 +47,9 @@ struct cpu_state {
 	__u32 waiting; /* threads of the target that wait for this CPU; any CPU writes it */
 } __attribute__((aligned(128)));
 
+/* The loader reads each CPU's ledger from the start of its part of CPUS. */
+_Static_assert(__builtin_offsetof(struct cpu_state, ledger) == 0, "the ledger is first");
+
 struct cpu_state CPUS[MAX_CPUS];
 
 /* 1 while the last snapshot is taken. */

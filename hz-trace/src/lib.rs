@@ -4,6 +4,13 @@
 //! [`model`] folds events into what happened, `analyze` answers questions about it and `export`
 //! writes the answers.
 
+pub mod analyze;
 pub mod decode;
+pub mod error;
+pub mod host;
 pub mod model;
 pub mod recording;
+pub mod replay;
+pub mod session;
+pub mod source;
+pub mod text;

@@ -1,0 +1,94 @@
+//! The command line: one file per subcommand.
+
+mod export;
+mod output;
+mod probes;
+mod progress;
+mod record;
+mod report;
+mod shell;
+mod table;
+mod target;
+mod trace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use hz_trace::{error::StartError, session::RecordError};
+use std::{io, process::ExitCode};
+
+/// Exit code of a command that this host cannot run.
+const CANNOT_RUN_HERE: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  hz-trace --export=svg -p 4711 -d 10           10 s of a running process, as timeline.svg
+  hz-trace --export=svg --output=make.svg -- make -j4
+                                                a command and its children, until it ends
+  hz-trace -a -d 5                              5 s of the whole system
+  hz-trace record -o app.hzt -p 4711            record now, until Ctrl-C …
+  hz-trace report app.hzt                       … and ask later, on any machine
+  hz-trace export app.hzt --from 2.1s --to 2.4s a part of it, as a picture
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 this host cannot.";
+
+/// Shows why a request, a task or a byte had to wait
+///
+/// Without a subcommand: records a target, exports it and prints a summary. Without a target: the
+/// whole system, until Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "hz-trace", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    trace: trace::TraceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Record to a file, to be exported or reported later
+    Record(record::RecordArgs),
+    /// Make a picture of a recording
+    Export(export::ExportArgs),
+    /// Summarize a recording
+    Report(report::ReportArgs),
+    /// List the probes: what each emits and what it costs
+    Probes(probes::ProbesArgs),
+    /// Print a completion script for a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            None => self.trace.run(),
+            Some(Command::Record(args)) => args.run(),
+            Some(Command::Export(args)) => args.run(),
+            Some(Command::Report(args)) => args.run(),
+            Some(Command::Probes(args)) => args.run(),
+            Some(Command::Completions(args)) => args.run(),
+            Some(Command::Man) => shell::man(),
+        }
+    }
+}
+
+/// 3 if this host cannot do it, 1 if it went wrong.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let cannot_run = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<StartError>()
+            || matches!(cause.downcast_ref::<RecordError>(), Some(RecordError::Start(_)))
+    };
+    if error.chain().any(cannot_run) {
+        return ExitCode::from(CANNOT_RUN_HERE);
+    }
+    ExitCode::FAILURE
+}
+
+/// Whether the reader of our output has gone, which is no error.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

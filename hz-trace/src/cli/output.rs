@@ -1,0 +1,63 @@
+//! Files that appear whole or not at all.
+
+use anyhow::{Context as _, Result};
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// A file under a temporary name beside its own.
+#[derive(Debug)]
+pub(crate) struct PartialFile {
+    path: PathBuf,
+    partial: PathBuf,
+    keep: bool,
+}
+
+impl PartialFile {
+    /// Creates `PATH.partial`, readable by its owner only.
+    pub(crate) fn create(path: &Path) -> Result<(Self, File)> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".partial");
+        let partial = PathBuf::from(name);
+        if path.is_dir() {
+            let error = io::Error::from(io::ErrorKind::IsADirectory);
+            return Err(error).with_context(|| format!("cannot create {}", path.display()));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options
+            .open(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
+        Ok((Self { path: path.to_owned(), partial, keep: false }, file))
+    }
+
+    /// Leaves the file there even if it never gets its own name.
+    pub(crate) const fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Where the file is now.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Gives the file its own name.
+    pub(crate) fn commit(mut self) -> Result<PathBuf> {
+        fs::rename(&self.partial, &self.path)
+            .with_context(|| format!("cannot rename {} to {}", self.partial.display(), self.path.display()))?;
+        self.keep = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Nothing to be done if it cannot be removed; its name says what it is.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a recording says while it runs, on standard error, and how it is told to end.
+
+use hz_trace::{
+    recording::Meta,
+    session::{Observer, Progress},
+    text,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Shows progress and ends the recording at the first SIGINT, SIGTERM or SIGHUP; a second one
+/// ends hz at once.
+#[derive(Debug)]
+pub(crate) struct Console {
+    stop: Arc<AtomicBool>,
+    is_terminal: bool,
+    is_quiet: bool,
+}
+
+impl Console {
+    pub(crate) fn new(is_quiet: bool) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+            signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(Self { stop, is_terminal: io::stderr().is_terminal(), is_quiet })
+    }
+}
+
+impl Observer for Console {
+    fn recording(&mut self, meta: &Meta) {
+        if !self.is_quiet {
+            eprintln!("hz-trace: recording {} with {}; Ctrl-C ends", meta.target, meta.probes.join(", "));
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if self.is_quiet || !self.is_terminal {
+            return;
+        }
+        let elapsed = progress.elapsed.as_secs();
+        let (records, lost) = (text::count(progress.records), text::count(progress.lost));
+        eprint!("\r\x1b[K{elapsed} s, {records} records, {lost} lost");
+        let _ = io::stderr().flush();
+    }
+
+    fn wants_stop(&mut self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        if self.is_terminal && !self.is_quiet {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What to record: options that `hz-trace` and `hz-trace record` share.
+
+use clap::Args;
+use hz_trace::session::{DEFAULT_RING_BYTES, Settings, TargetSpec};
+use std::{path::PathBuf, time::Duration};
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Record these processes, all their threads and their children
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', conflicts_with_all = ["cgroup", "all", "command"])]
+    pid: Vec<u32>,
+    /// Record a cgroup v2 and all below it, by its directory
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["all", "command"])]
+    cgroup: Option<PathBuf>,
+    /// Record the whole system [default without a target]
+    #[arg(short, long, conflicts_with = "command")]
+    all: bool,
+    /// Leave out processes that the target starts
+    #[arg(long)]
+    no_children: bool,
+    /// Stop after this long, e.g. 10, 500ms, 2m [default: until Ctrl-C or the target ends]
+    #[arg(short, long, value_name = "SECONDS", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Memory of all kernel rings together, in MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=4096), default_value_t = DEFAULT_RING_MIB)]
+    ring_size: u16,
+    /// Show what libbpf and the verifier say (-vv)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Use plain raw tracepoints even where BTF tracepoints work
+    #[arg(long, hide = true)]
+    raw_tracepoints: bool,
+    /// Let the kernel measure every run of hz's programs, not a tenth: exact, but dearer
+    #[arg(long, hide = true)]
+    measure_always: bool,
+    /// Start this command and record it until it ends
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+const DEFAULT_RING_MIB: u16 = (DEFAULT_RING_BYTES >> 20) as u16;
+
+impl TargetArgs {
+    pub(crate) fn settings(self) -> Settings {
+        let target = if !self.command.is_empty() {
+            TargetSpec::Command(self.command)
+        } else if let Some(path) = self.cgroup {
+            TargetSpec::Cgroup(path)
+        } else if !self.pid.is_empty() {
+            TargetSpec::Pids(self.pid)
+        } else {
+            TargetSpec::WholeSystem
+        };
+        Settings {
+            follow_children: !self.no_children,
+            duration: self.duration,
+            ring_bytes: usize::from(self.ring_size) << 20,
+            is_verbose: self.verbose > 1,
+            prefer_raw: self.raw_tracepoints,
+            always_measure: self.measure_always,
+            ..Settings::new(target)
+        }
+    }
+}
+
+/// A duration as people write it: `10`, `1.5s`, `500ms`, `250us`, `2m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write it like 10, 1.5s, 500ms, 250us or 2m");
+    let digits = text.find(|each: char| !each.is_ascii_digit() && each != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "" | "s" => number,
+        "ms" => number / 1e3,
+        "us" | "µs" => number / 1e6,
+        "ns" => number / 1e9,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, ms) in [("10", 10_000), ("1.5s", 1_500), ("500ms", 500), ("2m", 120_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "s", "-1", "1e9", "ten", "1.2.3"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

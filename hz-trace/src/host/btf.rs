@@ -1,0 +1,42 @@
+//! What the running kernel says of its own types.
+
+use crate::error::StartError;
+use libbpf_rs::{
+    ReferencesType as _,
+    btf::{Btf, types},
+};
+
+/// The running kernel's type information.
+#[derive(Debug)]
+pub struct KernelTypes {
+    btf: Btf<'static>,
+}
+
+impl KernelTypes {
+    /// Reads `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::NoBtf`] if the kernel has none.
+    pub fn of_running_kernel() -> Result<Self, StartError> {
+        Btf::from_vmlinux()
+            .map(|btf| Self { btf })
+            .map_err(|source| StartError::NoBtf { source })
+    }
+
+    /// Whether the kernel has the tracepoint `name` for BTF and raw programs.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.tracepoint_args(name).is_some()
+    }
+
+    /// Number of arguments that the tracepoint `name` passes to a program.
+    #[must_use]
+    pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
+        let typedef = self.btf.type_by_name::<types::Typedef<'_>>(&format!("btf_trace_{name}"))?;
+        let pointer = types::Ptr::try_from(typedef.referenced_type()).ok()?;
+        let function = types::FuncProto::try_from(pointer.referenced_type()).ok()?;
+        // The first parameter is the tracepoint's own data, which programs do not get.
+        function.len().checked_sub(1)
+    }
+}

@@ -1,0 +1,127 @@
+//! Gathers records into batches, and keeps what the disk could not take as a loss.
+
+use crate::{
+    host::clock,
+    recording::{Batch, RECORDS_PER_CHUNK},
+};
+use hz_probes_ebpf::{Header, Interrupts, Kind, Lost};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use zerocopy::IntoBytes as _;
+
+/// The stream of the task iterator. Streams below are rings.
+pub(super) const STREAM_SNAPSHOT: u16 = 0x8000;
+
+/// The stream of records that hz makes itself.
+pub(super) const STREAM_HOST: u16 = 0x8001;
+
+/// A batch is written when it is this old, so that a kill costs little.
+const AGE_MAX: Duration = Duration::from_millis(250);
+
+/// Batches by stream.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    open: BTreeMap<u16, Open>,
+    full: Vec<Batch>,
+    received: u64,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    batch: Batch,
+    since: Instant,
+}
+
+impl Collector {
+    /// Adds a record of `stream`.
+    pub(super) fn push(&mut self, stream: u16, record: &[u8]) {
+        self.received += 1;
+        let open = self
+            .open
+            .entry(stream)
+            .or_insert_with(|| Open { batch: Batch::new(stream), since: Instant::now() });
+        if !open.batch.push(record) {
+            self.dropped += 1;
+        }
+        if open.batch.len() >= RECORDS_PER_CHUNK {
+            self.full.extend(self.open.remove(&stream).map(|open| open.batch));
+        }
+    }
+
+    /// Adds time that the hypervisor took from `cpu`.
+    pub(super) fn push_steal(&mut self, cpu: u16, (since_ns, now_ns): (u64, u64), steal_ns: u64) {
+        let kind = Kind::Interrupts as u16;
+        let header = Header { time_ns: now_ns, kind, cpu, ..Header::default() };
+        let record = Interrupts { header, since_ns, hard_ns: 0, soft_ns: 0, steal_ns };
+        self.push(STREAM_HOST, record.as_bytes());
+    }
+
+    /// Takes the batches that are full or old, or all.
+    pub(super) fn take_ready(&mut self, all: bool) -> Vec<Batch> {
+        let is_ready = |open: &Open| all || open.since.elapsed() >= AGE_MAX;
+        let old: Vec<u16> =
+            self.open.iter().filter(|(_, open)| is_ready(open)).map(|(stream, _)| *stream).collect();
+        let mut ready = std::mem::take(&mut self.full);
+        ready.extend(old.iter().filter_map(|stream| self.open.remove(stream)).map(|open| open.batch));
+        ready
+    }
+
+    /// Counts a batch that the disk was too slow for, and says so in the recording, in its place.
+    pub(super) fn note_dropped(&mut self, batch: &Batch) {
+        let count = batch.len() as u64;
+        self.dropped += count;
+        let kind = Kind::Lost as u16;
+        let header = Header { time_ns: clock::monotonic_ns(), kind, cpu: batch.stream, ..Header::default() };
+        let lost = Lost { header, since_ns: batch.range_ns().0, count };
+        self.push(batch.stream, lost.as_bytes());
+    }
+
+    /// Records received so far.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Records received and not written.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(time_ns: u64) -> Header {
+        Header { time_ns, kind: Kind::Wakeup as u16, ..Header::default() }
+    }
+
+    #[test]
+    fn a_full_batch_is_ready_and_a_young_one_is_not() {
+        let mut collector = Collector::default();
+        for time in 0..RECORDS_PER_CHUNK as u64 + 1 {
+            collector.push(3, record(time).as_bytes());
+        }
+        let ready = collector.take_ready(false);
+        assert_eq!(ready.iter().map(Batch::len).collect::<Vec<_>>(), [RECORDS_PER_CHUNK]);
+        assert_eq!(collector.take_ready(true).iter().map(Batch::len).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_the_disk_refused_is_counted_and_said_in_its_place() {
+        let mut collector = Collector::default();
+        collector.push(1, record(40).as_bytes());
+        collector.push(1, record(50).as_bytes());
+        let refused = collector.take_ready(true).remove(0);
+        collector.note_dropped(&refused);
+        assert_eq!(collector.dropped(), 2);
+        let said = collector.take_ready(true).remove(0);
+        let record = said.records().next().unwrap();
+        let Ok(crate::decode::Event::Lost(lost)) = crate::decode::decode(record) else {
+            panic!("no lost record")
+        };
+        assert_eq!((lost.header.cpu, lost.since_ns, lost.count), (1, 40, 2));
+    }
+}

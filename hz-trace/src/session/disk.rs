@@ -1,0 +1,93 @@
+//! The thread that compresses and writes, behind a channel that never grows.
+
+use crate::recording::{Batch, Meta, State, Writer};
+use std::{
+    io::{self, Write},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+};
+
+/// Batches that may wait for the disk: 16 MiB at the most.
+const WAITING_MAX: usize = 48;
+
+enum Message {
+    Batch(Batch),
+    State(State),
+    Finish(State),
+}
+
+/// Writes batches as they come.
+#[derive(Debug)]
+pub(super) struct Disk {
+    sender: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<io::Result<u64>>>,
+}
+
+impl Disk {
+    /// Writes the beginning of the recording, then starts the thread.
+    pub(super) fn start<W: Write + Send + 'static>(out: W, meta: &Meta) -> io::Result<Self> {
+        let writer = Writer::new(out, meta)?;
+        let (sender, receiver) = sync_channel(WAITING_MAX);
+        let thread = std::thread::Builder::new()
+            .name("hz-disk".to_owned())
+            .spawn(move || write_all(writer, &receiver))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands a batch over, or gives it back if the disk is too slow for it.
+    pub(super) fn write(&self, batch: Batch) -> Option<Batch> {
+        match self.sender.as_ref()?.try_send(Message::Batch(batch)) {
+            Err(TrySendError::Full(Message::Batch(batch))) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// Hands the ledger over; if the disk is too slow, the next one will do.
+    pub(super) fn write_state(&self, state: State) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.try_send(Message::State(state));
+        }
+    }
+
+    /// Whether writing still works.
+    ///
+    /// # Errors
+    ///
+    /// That which ended the thread.
+    pub(super) fn check(&mut self) -> io::Result<()> {
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join().map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Ends the recording; its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file.
+    pub(super) fn finish(mut self, state: State) -> io::Result<u64> {
+        if let Some(sender) = self.sender.take() {
+            // Fails only if the thread has ended, and then `join` says why.
+            let _ = sender.send(Message::Finish(state));
+        }
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<u64> {
+        let Some(thread) = self.thread.take() else { return Ok(0) };
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")))
+    }
+}
+
+fn write_all<W: Write>(mut writer: Writer<W>, receiver: &Receiver<Message>) -> io::Result<u64> {
+    for message in receiver {
+        match message {
+            Message::Batch(batch) => writer.records(&batch)?,
+            Message::State(state) => writer.state(&state)?,
+            Message::Finish(state) => {
+                let bytes = writer.bytes();
+                writer.finish(&state)?;
+                return Ok(bytes);
+            }
+        }
+    }
+    Ok(writer.bytes())
+}

@@ -1,0 +1,320 @@
+//! A recording from start to end: check, load, attach, drain, account. The only place that wires
+//! sources to a file.
+
+mod collector;
+mod disk;
+mod own;
+mod target;
+
+pub use target::TargetSpec;
+
+use crate::{
+    error::{StartError, TargetError},
+    host::{self, StealClock, clock},
+    recording::{LedgerRow, Meta, OwnCost, State, schema},
+    source::{Sched, SchedSettings},
+};
+use collector::{Collector, STREAM_SNAPSHOT};
+use disk::Disk;
+use own::OwnMeter;
+use std::{
+    cell::RefCell,
+    io::{self, Write},
+    process::ExitStatus,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use target::{Attached, Watch};
+
+/// How long the reader sleeps between two looks at the rings. Nobody wakes it: a wake-up per
+/// record would cost more than the record.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often the ledger is written and hosts' counters are read.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// For how much of each second the kernel measures the programs' run time.
+const MEASURED: Duration = Duration::from_millis(100);
+
+/// Memory of all rings together by default, in bytes: 0.2 s of `perf bench sched pipe` on one of
+/// two CPUs.
+pub const DEFAULT_RING_BYTES: usize = 32 << 20;
+
+/// What to record, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the recording is about.
+    pub target: TargetSpec,
+    /// Whether processes that the target starts are recorded too.
+    pub follow_children: bool,
+    /// When to stop; `None`: when told to, or when the target ends.
+    pub duration: Option<Duration>,
+    /// Memory of all rings together, in bytes.
+    pub ring_bytes: usize,
+    /// Whether to show what libbpf and the verifier say.
+    pub is_verbose: bool,
+    /// Whether to use plain raw tracepoints even where BTF tracepoints work.
+    pub prefer_raw: bool,
+    /// Whether the kernel measures the programs' run time all the time, not a tenth of it.
+    pub always_measure: bool,
+}
+
+impl Settings {
+    /// The usual settings for a target.
+    #[must_use]
+    pub const fn new(target: TargetSpec) -> Self {
+        Self {
+            target,
+            follow_children: true,
+            duration: None,
+            ring_bytes: DEFAULT_RING_BYTES,
+            is_verbose: false,
+            prefer_raw: false,
+            always_measure: false,
+        }
+    }
+}
+
+/// Why a recording failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// This host cannot.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The target is not there.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The file could not be written; what was written before is a sound recording.
+    #[error("cannot write the recording")]
+    Write(#[source] io::Error),
+}
+
+/// What a recording in progress tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Since recording began.
+    pub elapsed: Duration,
+    /// Records received.
+    pub records: u64,
+    /// Records lost so far.
+    pub lost: u64,
+}
+
+/// Follows a recording and may end it.
+pub trait Observer {
+    /// Everything is attached; `hook` is what the programs got.
+    fn recording(&mut self, meta: &Meta);
+    /// About once a second.
+    fn progress(&mut self, progress: &Progress);
+    /// Asked every few milliseconds: whether to end the recording now.
+    fn wants_stop(&mut self) -> bool;
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was recorded.
+    pub meta: Meta,
+    /// The final ledger and cost.
+    pub state: State,
+    /// How the command ended, if there was one and it has.
+    pub command_status: Option<ExitStatus>,
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+}
+
+/// Records into `out` until the duration is over, the target has ended or the observer says so.
+///
+/// # Errors
+///
+/// [`RecordError`]. Once recording has begun, only writing can fail.
+///
+/// # Minimum kernel
+///
+/// 5.14, with BTF.
+pub fn record<W: Write + Send + 'static>(
+    settings: &Settings,
+    out: W,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, RecordError> {
+    let own = OwnMeter::start();
+    let attached = settings.target.resolve(settings.follow_children)?;
+    let sched = Sched::load(&SchedSettings {
+        scope: attached.scope.clone(),
+        follow_children: settings.follow_children,
+        ring_bytes: settings.ring_bytes,
+        is_verbose: settings.is_verbose,
+        prefer_raw: settings.prefer_raw,
+    })?;
+    Session::begin(settings, sched, attached, own, out)?.run(observer)
+}
+
+/// A recording in progress.
+struct Session<'a> {
+    settings: &'a Settings,
+    sched: Sched,
+    collector: Rc<RefCell<Collector>>,
+    disk: Disk,
+    own: OwnMeter,
+    watch: Watch,
+    steal: StealClock,
+    meta: Meta,
+    began: Instant,
+    last_second: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// Attaches everything; a command is still held.
+    fn begin<W: Write + Send + 'static>(
+        settings: &'a Settings,
+        mut sched: Sched,
+        attached: Attached,
+        own: OwnMeter,
+        out: W,
+    ) -> Result<Self, RecordError> {
+        let start_ns = clock::monotonic_ns();
+        sched.attach()?;
+        let meta = Meta {
+            hz_version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host::name(),
+            kernel: host::kernel_release(),
+            cpus: u32::try_from(host::online_cpus()).unwrap_or(u32::MAX),
+            start_ns,
+            start_realtime_ns: clock::realtime_ns(),
+            target: attached.target,
+            probes: vec![format!("sched ({})", sched.hook())],
+            not_collected: missing_tracepoints(&sched),
+            uprobes: Vec::new(),
+            schema: schema(),
+        };
+        let collector = Rc::new(RefCell::new(Collector::default()));
+        let disk = Disk::start(out, &meta).map_err(RecordError::Write)?;
+        let began = Instant::now();
+        let watch = Watch::new(attached.held, attached.watched);
+        Ok(Self {
+            settings,
+            sched,
+            collector,
+            disk,
+            own,
+            watch,
+            steal: StealClock::default(),
+            meta,
+            began,
+            last_second: began,
+        })
+    }
+
+    fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
+        let sink = Rc::clone(&self.collector);
+        let drain = self.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
+        self.snapshot(false)?;
+        self.own.mark_started();
+        observer.recording(&self.meta);
+        self.watch.release()?;
+        let because = loop {
+            std::thread::sleep(TICK);
+            while drain.run() {
+                self.hand_over(false)?;
+            }
+            self.hand_over(false)?;
+            self.each_second(observer)?;
+            if let Some(because) = self.reason_to_stop(observer) {
+                break because;
+            }
+        };
+        self.snapshot(true)?;
+        self.sched.detach();
+        let end_ns = clock::monotonic_ns();
+        while drain.run() {
+            self.hand_over(false)?;
+        }
+        self.hand_over(true)?;
+        self.finish(because, end_ns)
+    }
+
+    fn snapshot(&self, is_last: bool) -> Result<(), StartError> {
+        let mut collector = self.collector.borrow_mut();
+        self.sched.snapshot(is_last, |record| collector.push(STREAM_SNAPSHOT, record))
+    }
+
+    /// Gives full batches to the disk, or all of them.
+    fn hand_over(&mut self, is_last: bool) -> Result<(), RecordError> {
+        let mut collector = self.collector.borrow_mut();
+        for batch in collector.take_ready(is_last) {
+            if let Some(refused) = self.disk.write(batch) {
+                collector.note_dropped(&refused);
+            }
+        }
+        self.disk.check().map_err(RecordError::Write)
+    }
+
+    fn each_second(&mut self, observer: &mut dyn Observer) -> Result<(), RecordError> {
+        let into_second = self.last_second.elapsed();
+        self.sched.measure(self.settings.always_measure || into_second < MEASURED);
+        if into_second < SECOND {
+            return Ok(());
+        }
+        self.last_second = Instant::now();
+        self.read_steal();
+        let state = self.state(false, "");
+        observer.progress(&Progress {
+            elapsed: self.began.elapsed(),
+            records: state.received,
+            lost: state.lost(),
+        });
+        self.disk.write_state(state);
+        self.disk.check().map_err(RecordError::Write)
+    }
+
+    fn read_steal(&mut self) {
+        let mut collector = self.collector.borrow_mut();
+        let now_ns = clock::monotonic_ns();
+        let since_ns = now_ns.saturating_sub(SECOND.as_nanos().try_into().unwrap_or(0));
+        self.steal.read(|cpu, steal_ns| collector.push_steal(cpu, (since_ns, now_ns), steal_ns));
+    }
+
+    fn reason_to_stop(&mut self, observer: &mut dyn Observer) -> Option<String> {
+        if observer.wants_stop() {
+            return Some("interrupted".to_owned());
+        }
+        if self.settings.duration.is_some_and(|duration| self.began.elapsed() >= duration) {
+            return Some("duration over".to_owned());
+        }
+        self.watch.ended()
+    }
+
+    fn state(&mut self, is_final: bool, because: &str) -> State {
+        let ledger = self.sched.ledger();
+        let bpf = self.sched.cost();
+        let collector = self.collector.borrow();
+        State {
+            time_ns: clock::monotonic_ns(),
+            is_final,
+            ended_because: because.to_owned(),
+            received: collector.received(),
+            dropped_by_writer: collector.dropped(),
+            own: OwnCost { bpf_ns: own::bpf_ns(&bpf, runs(&ledger)), ..self.own.read() },
+            ledger,
+            bpf,
+        }
+    }
+
+    fn finish(mut self, because: String, end_ns: u64) -> Result<Outcome, RecordError> {
+        let state = State { time_ns: end_ns, ..self.state(true, &because) };
+        let file_bytes = self.disk.finish(state.clone()).map_err(RecordError::Write)?;
+        let command_status = self.watch.command_status();
+        Ok(Outcome { meta: self.meta, state, command_status, file_bytes })
+    }
+}
+
+/// Runs of all programs, as their own ledgers count them.
+fn runs(ledger: &[LedgerRow]) -> u64 {
+    ledger.iter().map(|row| row.seen).sum()
+}
+
+fn missing_tracepoints(sched: &Sched) -> Vec<String> {
+    let missing = sched.missing().iter();
+    missing.map(|name| format!("{name}: this kernel has no such tracepoint")).collect()
+}

@@ -1,0 +1,104 @@
+//! A command that waits before its first instruction until everything is attached.
+
+use crate::error::TargetError;
+use rustix::{
+    pipe::pipe_with,
+    process::{Signal, getpid, set_parent_process_death_signal},
+};
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    process::{Child, Command, ExitStatus},
+    thread::JoinHandle,
+};
+
+/// A process that exists and has not yet become its program.
+#[derive(Debug)]
+pub struct HeldCommand {
+    /// Its process id.
+    pub pid: u32,
+    name: String,
+    go: File,
+    spawner: JoinHandle<io::Result<Child>>,
+}
+
+impl HeldCommand {
+    /// Forks; the child waits for [`HeldCommand::release`] before it calls exec.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Command`].
+    pub fn fork(command: &[String]) -> Result<Self, TargetError> {
+        let (name, arguments) = command.split_first().ok_or_else(|| TargetError::Command {
+            command: "nothing".to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "no command given"),
+        })?;
+        let failed = |source| TargetError::Command { command: name.clone(), source };
+        let pipe = || pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()));
+        let (told_pid, tell_pid) = pipe()?;
+        let (wait, go) = pipe()?;
+        let mut process = Command::new(name);
+        process.args(arguments);
+        hold(&mut process, tell_pid, wait);
+        // `spawn` returns only after exec, and exec waits for us.
+        let spawner = std::thread::spawn(move || process.spawn());
+        let mut pid = [0; 4];
+        match File::from(told_pid).read_exact(&mut pid) {
+            Ok(()) => {}
+            Err(_) => return Err(failed(spawn_error(spawner))),
+        }
+        let pid = u32::from_ne_bytes(pid);
+        Ok(Self { pid, name: name.clone(), go: File::from(go), spawner })
+    }
+
+    /// Lets the process become its program.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Command`] if there is no such program or it cannot be run.
+    pub fn release(mut self) -> Result<RunningCommand, TargetError> {
+        let failed = |source| TargetError::Command { command: self.name.clone(), source };
+        self.go.write_all(&[1]).map_err(failed)?;
+        let child = self.spawner.join().map_err(|_| failed(io::Error::other("spawner panicked")))?;
+        child.map(|child| RunningCommand { child, status: None }).map_err(failed)
+    }
+}
+
+/// Makes the child of `process` say its id and wait.
+fn hold(process: &mut Command, tell_pid: OwnedFd, wait: OwnedFd) {
+    let closure = move || {
+        // If the recorder dies meanwhile, the command must neither wait for ever nor run.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        rustix::io::write(&tell_pid, &getpid().as_raw_nonzero().get().to_ne_bytes())?;
+        rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut [0]))?;
+        Ok(set_parent_process_death_signal(None)?)
+    };
+    // SAFETY: between fork and exec the closure only makes system calls (prctl, getpid, write,
+    // read) on descriptors it owns; it takes no lock and allocates nothing.
+    unsafe { process.pre_exec(closure) };
+}
+
+fn spawn_error(spawner: JoinHandle<io::Result<Child>>) -> io::Error {
+    match spawner.join() {
+        Ok(Err(error)) => error,
+        _ => io::Error::other("it ended before it began"),
+    }
+}
+
+/// A command that runs. It is not killed when hz ends.
+#[derive(Debug)]
+pub struct RunningCommand {
+    child: Child,
+    status: Option<ExitStatus>,
+}
+
+impl RunningCommand {
+    /// Its exit status, once it has ended.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status
+    }
+}

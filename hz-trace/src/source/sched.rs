@@ -1,0 +1,341 @@
+//! The kernel probe `sched`: its programs, rings, ledger and snapshots.
+
+use super::{Scope, bpf};
+use crate::{
+    error::StartError,
+    host::{self, KernelTypes},
+    recording::{BpfCost, LedgerRow},
+};
+use hz_probes_ebpf::{
+    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, MAX_CPUS, MAX_RINGS, SchedConfig, Site,
+};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, PrintLevel,
+    RingBuffer, RingBufferBuilder,
+};
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+const NAME: &str = "sched";
+
+/// The programs for BTF tracepoints, then those for plain raw tracepoints.
+const OBJECTS: [(&str, &[u8]); 2] = [
+    ("tp_btf", include_bytes!(concat!(env!("OUT_DIR"), "/sched.bpf.o"))),
+    ("raw_tp", include_bytes!(concat!(env!("OUT_DIR"), "/sched_raw.bpf.o"))),
+];
+
+/// Tracepoints the probe cannot do without.
+const NEEDED: [&str; 7] = [
+    "sched_switch",
+    "sched_waking",
+    "sched_wakeup",
+    "sched_wakeup_new",
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+];
+
+/// The task iterator: attached when it is read.
+const SNAPSHOT: &str = "snapshot";
+
+/// Records taken from the rings before the reader looks at anything else.
+const RECORDS_PER_DRAIN: usize = 65_536;
+
+/// How to record.
+#[derive(Clone, Debug)]
+pub struct SchedSettings {
+    /// Which threads.
+    pub scope: Scope,
+    /// Whether processes that a process of the scope starts are recorded too.
+    pub follow_children: bool,
+    /// Memory of all rings together, in bytes.
+    pub ring_bytes: usize,
+    /// Whether to show what libbpf and the verifier say.
+    pub is_verbose: bool,
+    /// Whether to use plain raw tracepoints even where BTF tracepoints work.
+    pub prefer_raw: bool,
+}
+
+/// The loaded probe. Dropping it detaches everything.
+#[derive(Debug)]
+pub struct Sched {
+    links: Vec<Link>,
+    object: Object,
+    rings: Vec<MapHandle>,
+    hook: &'static str,
+    missing: Vec<String>,
+    meter: Option<bpf::RunTimeMeter>,
+}
+
+impl Sched {
+    /// Loads the programs; nothing is attached yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn load(settings: &SchedSettings) -> Result<Self, StartError> {
+        let cpus = host::possible_cpus();
+        if cpus > MAX_CPUS {
+            return Err(StartError::TooManyCpus { probe: NAME, cpus, max: MAX_CPUS });
+        }
+        let types = KernelTypes::of_running_kernel()?;
+        if let Some(hook) = NEEDED.into_iter().find(|hook| !types.has_tracepoint(hook)) {
+            return Err(StartError::NoHook { probe: NAME, hook });
+        }
+        quiet_libbpf(settings.is_verbose);
+        let first = usize::from(settings.prefer_raw);
+        let mut refusal = None;
+        for (hook, bytes) in &OBJECTS[first..] {
+            match Self::load_object(hook, bytes, settings, &types) {
+                Ok(sched) => return Ok(sched),
+                Err(error @ StartError::Refused { .. }) => refusal = refusal.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal.unwrap_or(StartError::NotBuilt { probe: NAME }))
+    }
+
+    fn load_object(
+        hook: &'static str,
+        bytes: &[u8],
+        settings: &SchedSettings,
+        types: &KernelTypes,
+    ) -> Result<Self, StartError> {
+        if bytes.is_empty() {
+            return Err(StartError::NotBuilt { probe: NAME });
+        }
+        let ring_count = host::possible_cpus().next_power_of_two().min(MAX_RINGS);
+        let mut open = ObjectBuilder::default().open_memory(bytes).map_err(refused)?;
+        let missing = choose_programs(&mut open, types);
+        configure(&mut open, &config(settings, ring_count, types))?;
+        let object = open.load().map_err(refused)?;
+        let rings = make_rings(&object, ring_count, settings.ring_bytes)?;
+        let sched = Self { links: Vec::new(), object, rings, hook, missing, meter: None };
+        if let Scope::Processes(pids) = &settings.scope {
+            for pid in pids {
+                sched.add_process(*pid)?;
+            }
+        }
+        Ok(sched)
+    }
+
+    /// Makes a process part of the target.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the kernel's map refuses it.
+    pub fn add_process(&self, pid: u32) -> Result<(), StartError> {
+        let pids = self.object.maps().find(|map| map.name() == "PIDS");
+        let pids = pids.ok_or(StartError::NotBuilt { probe: NAME })?;
+        pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).map_err(refused)
+    }
+
+    /// Attaches every program, those first that learn of new processes.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn attach(&mut self) -> Result<(), StartError> {
+        let mut programs: Vec<_> = self
+            .object
+            .progs_mut()
+            .filter(|program| program.autoload() && program.name() != SNAPSHOT)
+            .collect();
+        programs.sort_by_key(|program| program.name() != "sched_process_fork");
+        for program in programs {
+            self.links.push(program.attach().map_err(refused)?);
+        }
+        Ok(())
+    }
+
+    /// Detaches every program. What is in the rings can still be drained.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Calls `each` with a record of every thread of the target.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the iterator cannot be attached or read.
+    pub fn snapshot(&self, is_last: bool, mut each: impl FnMut(&[u8])) -> Result<(), StartError> {
+        let control = self.object.maps().find(|map| map.name() == ".data.control");
+        let control = control.ok_or(StartError::NotBuilt { probe: NAME })?;
+        let is_last = u32::from(is_last).to_ne_bytes();
+        control.update(&0_u32.to_ne_bytes(), &is_last, MapFlags::ANY).map_err(refused)?;
+        let program = self.object.progs_mut().find(|program| program.name() == SNAPSHOT);
+        let program = program.ok_or(StartError::NotBuilt { probe: NAME })?;
+        let link = program.attach().map_err(refused)?;
+        let mut bytes = Vec::new();
+        let mut iterator = libbpf_rs::Iter::new(&link).map_err(refused)?;
+        iterator.read_to_end(&mut bytes).map_err(|error| refused(error.into()))?;
+        bytes.chunks_exact(size_of::<hz_probes_ebpf::Thread>()).for_each(&mut each);
+        Ok(())
+    }
+
+    /// A reader of all rings, which calls `each(ring, record)`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if a ring cannot be mapped.
+    pub fn drain<'cb>(
+        &self,
+        each: impl FnMut(u16, &[u8]) + Clone + 'cb,
+    ) -> Result<Drain<'cb>, StartError> {
+        let mut builder = RingBufferBuilder::new();
+        for (place, ring) in (0_u16..).zip(&self.rings) {
+            let mut each = each.clone();
+            let callback = move |record: &[u8]| {
+                each(place, record);
+                0
+            };
+            builder.add(ring, callback).map_err(refused)?;
+        }
+        builder.build().map(|rings| Drain { rings }).map_err(refused)
+    }
+
+    /// The hook the programs got: `tp_btf` or `raw_tp`.
+    #[must_use]
+    pub const fn hook(&self) -> &'static str {
+        self.hook
+    }
+
+    /// Tracepoints this kernel lacks and the probe can do without.
+    #[must_use]
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// The ledger, all CPUs together.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<LedgerRow> {
+        let mut sums = vec![Loss::default(); Site::ALL.len()];
+        for cpu in self.cpu_states() {
+            let (rows, _) = <[Loss]>::ref_from_prefix_with_elems(&cpu, sums.len())
+                .unwrap_or((&[], &[]));
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                sum.add(row);
+            }
+        }
+        let rows = Site::ALL.iter().zip(&sums);
+        rows.map(|(site, loss)| LedgerRow::new(site.tag(), loss)).collect()
+    }
+
+    /// What the programs keep of each CPU; the ledger is at the start of it.
+    fn cpu_states(&self) -> Vec<Vec<u8>> {
+        let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+        let bytes = map.and_then(|map| map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()).flatten();
+        let bytes = bytes.unwrap_or_default();
+        let stride = (bytes.len() / MAX_CPUS).max(1);
+        bytes.chunks_exact(stride).take(host::possible_cpus()).map(<[u8]>::to_vec).collect()
+    }
+
+    /// What each program took.
+    #[must_use]
+    pub fn cost(&self) -> Vec<BpfCost> {
+        let programs = self.object.progs_mut().filter(|program| program.autoload());
+        programs.map(|program| bpf::cost(&program.name().to_string_lossy(), program.as_fd())).collect()
+    }
+
+    /// Lets the kernel measure the programs' run time, or stops it.
+    pub fn measure(&mut self, is_on: bool) {
+        if !is_on {
+            self.meter = None;
+        } else if self.meter.is_none() {
+            self.meter = bpf::RunTimeMeter::start();
+        }
+    }
+}
+
+/// Reads the rings.
+#[derive(Debug)]
+pub struct Drain<'cb> {
+    rings: RingBuffer<'cb>,
+}
+
+impl Drain<'_> {
+    /// Reads what is there, up to a bound; true if there may be more.
+    pub fn run(&self) -> bool {
+        let bound = RECORDS_PER_DRAIN;
+        usize::try_from(self.rings.consume_raw_n(bound)).is_ok_and(|count| count >= bound)
+    }
+}
+
+fn refused(source: libbpf_rs::Error) -> StartError {
+    if source.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        return StartError::NotPermitted { probe: NAME };
+    }
+    StartError::Refused { probe: NAME, source }
+}
+
+/// libbpf writes to standard error unless told otherwise.
+fn quiet_libbpf(is_verbose: bool) {
+    fn print(_: PrintLevel, text: String) {
+        eprint!("{text}");
+    }
+    libbpf_rs::set_print(is_verbose.then_some((PrintLevel::Debug, print)));
+}
+
+/// Leaves out programs whose tracepoint this kernel lacks, and names those tracepoints.
+fn choose_programs(open: &mut OpenObject, types: &KernelTypes) -> Vec<String> {
+    let mut missing = Vec::new();
+    for mut program in open.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        if name != SNAPSHOT && !types.has_tracepoint(&name) {
+            program.set_autoload(false);
+            missing.push(name);
+        }
+    }
+    missing
+}
+
+fn config(settings: &SchedSettings, ring_count: usize, types: &KernelTypes) -> SchedConfig {
+    let (filter, cgroup_id, cgroup_level) = match &settings.scope {
+        Scope::All => (FILTER_ALL, 0, 0),
+        Scope::Processes(_) => (FILTER_PIDS, 0, 0),
+        Scope::Cgroup { id, level } => (FILTER_CGROUP, *id, *level),
+    };
+    SchedConfig {
+        cgroup_id,
+        interrupts_min_ns: 20_000,
+        interrupts_max_ns: 1_000_000,
+        cgroup_level,
+        filter,
+        follow_children: u32::from(settings.follow_children),
+        ring_mask: u32::try_from(ring_count - 1).unwrap_or(0),
+        switch_has_state: u32::from(types.tracepoint_args("sched_switch") >= Some(4)),
+        reserved: 0,
+    }
+}
+
+fn configure(open: &mut OpenObject, config: &SchedConfig) -> Result<(), StartError> {
+    let map = open.maps_mut().find(|map| map.name() == ".rodata.config");
+    let mut map = map.ok_or(StartError::NotBuilt { probe: NAME })?;
+    map.set_initial_value(config.as_bytes()).map_err(refused)
+}
+
+/// Gives every CPU a ring of its share of `bytes`.
+fn make_rings(object: &Object, count: usize, bytes: usize) -> Result<Vec<MapHandle>, StartError> {
+    let outer = object.maps().find(|map| map.name() == "RINGS");
+    let outer = outer.ok_or(StartError::NotBuilt { probe: NAME })?;
+    // A ring's length is a power of two, and whole pages.
+    let share = (bytes / count).max(rustix::param::page_size());
+    let length = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
+    let length = u32::try_from(length).unwrap_or(1 << 30);
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    (0..u32::try_from(count).unwrap_or(1))
+        .map(|place| {
+            let ring = MapHandle::create(MapType::RingBuf, Some("hz_ring"), 0, 0, length, &options)
+                .map_err(refused)?;
+            let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
+            outer.update(&place.to_ne_bytes(), &fd, MapFlags::ANY).map_err(refused)?;
+            Ok(ring)
+        })
+        .collect()
+}

@@ -1,0 +1,73 @@
+//! Numbers as people read them.
+
+/// A duration with three digits: `8 ns`, `1.93 µs`, `15.6 ms`, `12.0 s`.
+#[must_use]
+pub fn duration(ns: u64) -> String {
+    let value = ns as f64;
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{} µs", three_digits(value / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} ms", three_digits(value / 1e6)),
+        _ => format!("{} s", three_digits(value / 1e9)),
+    }
+}
+
+fn three_digits(value: f64) -> String {
+    match value {
+        ..9.995 => format!("{value:.2}"),
+        ..99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A count with separators: `312,904`.
+#[must_use]
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Memory or a file's length: `41 MB`.
+#[must_use]
+pub fn bytes(value: u64) -> String {
+    let scaled = value as f64;
+    match value {
+        0..1_000 => format!("{value} B"),
+        1_000..1_000_000 => format!("{} kB", three_digits(scaled / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} MB", three_digits(scaled / 1e6)),
+        _ => format!("{} GB", three_digits(scaled / 1e9)),
+    }
+}
+
+/// A share in percent: `0.8 %`, `78 %`.
+#[must_use]
+pub fn percent(value: f64) -> String {
+    if value < 9.95 { format!("{value:.1} %") } else { format!("{value:.0} %") }
+}
+
+/// `count` and its noun, in the plural if need be.
+#[must_use]
+pub fn plural(value: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([duration(8), duration(1_934), duration(15_600_000), duration(12_000_000_000)], ["8 ns", "1.93 µs", "15.6 ms", "12.0 s"]);
+        assert_eq!([count(7), count(1_204), count(312_904), count(1_000_000)], ["7", "1,204", "312,904", "1,000,000"]);
+        assert_eq!([bytes(12), bytes(41_000_000), bytes(4_000_000_000)], ["12 B", "41.0 MB", "4.00 GB"]);
+        assert_eq!([percent(0.04), percent(78.4)], ["0.0 %", "78 %"]);
+        assert_eq!([plural(1, "thread"), plural(2, "thread")], ["1 thread", "2 threads"]);
+    }
+}
