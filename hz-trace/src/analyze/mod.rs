@@ -1,0 +1,5 @@
+//! Answers questions about a model. Pure.
+
+mod culprit;
+
+pub use culprit::{Culprit, Culprits, culprits};
