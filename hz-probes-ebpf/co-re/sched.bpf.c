@@ -291,6 +291,8 @@ static __always_inline void on_switch(bool is_preempted, struct task_struct *pre
 	struct Switch *record;
 
 	cpu->ledger[HZ_SITE_SWITCH].seen++;
+	/* Nobody switches within a hardware interrupt: an end that was skipped ends here. */
+	cpu->hard_depth = 0;
 	if (CONFIG.filter != FILTER_ALL &&
 	    !is_switch_wanted(cpu, prev, next, is_preempted || !state, now)) {
 		cpu->ledger[HZ_SITE_SWITCH].filtered++;

@@ -49,7 +49,9 @@ pub enum StartError {
         max: usize,
     },
     /// hz was built with `AYA_BUILD_SKIP=1`.
-    #[error("{probe}: this hz-trace was built without BPF programs; build it without AYA_BUILD_SKIP")]
+    #[error(
+        "{probe}: this hz-trace was built without BPF programs; build it without AYA_BUILD_SKIP"
+    )]
     NotBuilt {
         /// The probe.
         probe: &'static str,

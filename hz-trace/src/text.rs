@@ -55,7 +55,8 @@ pub fn percent(value: f64) -> String {
 /// `count` and its noun, in the plural if need be.
 #[must_use]
 pub fn plural(value: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
+    let ending = if noun.ends_with("ch") { "es" } else { "s" };
+    format!("{} {noun}{}", count(value), if value == 1 { "" } else { ending })
 }
 
 #[cfg(test)]
@@ -64,10 +65,22 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([duration(8), duration(1_934), duration(15_600_000), duration(12_000_000_000)], ["8 ns", "1.93 µs", "15.6 ms", "12.0 s"]);
-        assert_eq!([count(7), count(1_204), count(312_904), count(1_000_000)], ["7", "1,204", "312,904", "1,000,000"]);
-        assert_eq!([bytes(12), bytes(41_000_000), bytes(4_000_000_000)], ["12 B", "41.0 MB", "4.00 GB"]);
+        assert_eq!(
+            [duration(8), duration(1_934), duration(15_600_000), duration(12_000_000_000)],
+            ["8 ns", "1.93 µs", "15.6 ms", "12.0 s"]
+        );
+        assert_eq!(
+            [count(7), count(1_204), count(312_904), count(1_000_000)],
+            ["7", "1,204", "312,904", "1,000,000"]
+        );
+        assert_eq!(
+            [bytes(12), bytes(41_000_000), bytes(4_000_000_000)],
+            ["12 B", "41.0 MB", "4.00 GB"]
+        );
         assert_eq!([percent(0.04), percent(78.4)], ["0.0 %", "78 %"]);
-        assert_eq!([plural(1, "thread"), plural(2, "thread")], ["1 thread", "2 threads"]);
+        assert_eq!(
+            [plural(1, "thread"), plural(2, "thread"), plural(0, "switch")],
+            ["1 thread", "2 threads", "0 switches"]
+        );
     }
 }

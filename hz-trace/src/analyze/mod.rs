@@ -1,10 +1,12 @@
 //! Answers to questions about a model: why something had to wait. Pure.
 
+mod culprit;
 mod summary;
 mod waits;
 
+pub use culprit::{Culprit, Culprits, culprits};
 pub use summary::{
-    Check, CpuUse, Distribution, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst,
-    summarize,
+    Check, CpuUse, Distribution, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits,
+    Worst, summarize,
 };
-pub use waits::{Wait, waits_of};
+pub use waits::{Wait, culprits_of, waits_of};

@@ -1,6 +1,9 @@
 //! The summary of a recording: what a reader wants to know first. Every key names its unit.
 
-use super::waits::{Wait, waits_of};
+use super::{
+    culprit::Culprits,
+    waits::{Wait, culprits_of, waits_of},
+};
 use crate::{
     model::{Model, State, Thread, ThreadIndex, Waker, Who},
     recording::{Meta, State as RecordingState},
@@ -146,16 +149,20 @@ pub struct Worst {
     /// Whether it got the CPU before the recording ended.
     pub is_over: bool,
     /// Who had the CPU meanwhile, the longest first.
-    pub culprits: Vec<Culprit>,
+    pub culprits: Vec<Holder>,
 }
 
-/// Who had the CPU during a wait.
+/// Who or what had the CPU during a wait. Threads, idle and unrecorded time sum to the wait;
+/// interrupts came on top of whoever had the CPU.
 #[derive(Clone, Debug, Serialize)]
-pub struct Culprit {
-    /// A thread's name and ids, or `idle`, `not recorded`, `hardware interrupts`, …
+pub struct Holder {
+    /// A thread's name, or `idle`, `not recorded`, `hardware interrupts`, `software interrupts`,
+    /// `hypervisor`.
     pub name: String,
     /// Its thread id, if it is a thread.
     pub tid: Option<u32>,
+    /// Its process, if it is a thread.
+    pub pid: Option<u32>,
     /// For how long.
     pub duration_ns: u64,
 }
@@ -207,7 +214,8 @@ pub struct OwnUse {
 #[must_use]
 pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary {
     let duration_ns = model.end_ns.saturating_sub(model.start_ns);
-    let targets = || (0_u32..).map(ThreadIndex).zip(&model.threads).filter(|(_, thread)| thread.is_target);
+    let targets =
+        || (0_u32..).map(ThreadIndex).zip(&model.threads).filter(|(_, thread)| thread.is_target);
     let waits: Vec<(ThreadIndex, Wait)> = targets()
         .flat_map(|(index, thread)| waits_of(thread).map(move |wait| (index, wait)))
         .collect();
@@ -316,7 +324,9 @@ fn threads_by_wait(model: &Model) -> Vec<ThreadWaits> {
 }
 
 fn worst_waits(model: &Model, mut waits: Vec<(ThreadIndex, Wait)>) -> Vec<Worst> {
-    waits.sort_unstable_by_key(|(index, wait)| (std::cmp::Reverse(wait.duration_ns()), wait.start_ns, *index));
+    waits.sort_unstable_by_key(|(index, wait)| {
+        (std::cmp::Reverse(wait.duration_ns()), wait.start_ns, *index)
+    });
     waits.truncate(WORST);
     waits.into_iter().map(|(index, wait)| worst(model, index, &wait)).collect()
 }
@@ -333,14 +343,35 @@ fn worst(model: &Model, index: ThreadIndex, wait: &Wait) -> Worst {
         after: if wait.is_preempted { "preempted" } else { "woken" },
         waker: waker(model, wait.waker),
         is_over: wait.is_over,
-        culprits: Vec::new(),
+        culprits: holders(model, &culprits_of(model, thread, wait)),
     }
+}
+
+fn holders(model: &Model, culprits: &Culprits) -> Vec<Holder> {
+    let threads = culprits.ran.iter().map(|culprit| {
+        let thread = model.thread(culprit.thread);
+        let (tid, pid) = (Some(thread.tid), Some(thread.pid));
+        Holder { name: thread.name(), tid, pid, duration_ns: culprit.ran_ns }
+    });
+    let others = [
+        ("idle", culprits.idle_ns),
+        ("not recorded", culprits.unknown_ns),
+        ("hardware interrupts", culprits.hard_ns),
+        ("software interrupts", culprits.soft_ns),
+        ("hypervisor", culprits.steal_ns),
+    ];
+    let others = others.into_iter().filter(|(_, duration_ns)| *duration_ns > 0).map(
+        |(name, duration_ns)| Holder { name: name.to_owned(), tid: None, pid: None, duration_ns },
+    );
+    threads.chain(others).collect()
 }
 
 fn waker(model: &Model, waker: Waker) -> Option<String> {
     match waker {
         Waker::Unknown => None,
-        Waker::Thread(index) => Some(format!("{} ({})", model.thread(index).name(), model.thread(index).tid)),
+        Waker::Thread(index) => {
+            Some(format!("{} ({})", model.thread(index).name(), model.thread(index).tid))
+        }
         Waker::HardIrq => Some("a hardware interrupt".to_owned()),
         Waker::SoftIrq => Some("a software interrupt".to_owned()),
     }
@@ -349,10 +380,14 @@ fn waker(model: &Model, waker: Waker) -> Option<String> {
 fn lost_by_site(state: &RecordingState) -> Vec<LostBySite> {
     let row = |site: &str, lost, reason| LostBySite { site: site.to_owned(), lost, reason };
     let in_kernel = state.ledger.iter().flat_map(|each| {
-        [row(&each.site, each.ring_full, "ring full"), row(&each.site, each.read_failed, "map full")]
+        [
+            row(&each.site, each.ring_full, "ring full"),
+            row(&each.site, each.read_failed, "map full"),
+        ]
     });
     let skipped = state.bpf.iter();
-    let skipped = skipped.map(|each| row(&each.program, each.skipped_by_kernel, "skipped by kernel"));
+    let skipped =
+        skipped.map(|each| row(&each.program, each.skipped_by_kernel, "skipped by kernel"));
     let disk = std::iter::once(row("recorder", state.dropped_by_writer, "disk too slow"));
     in_kernel.chain(skipped).chain(disk).filter(|row| row.lost > 0).collect()
 }

@@ -1,6 +1,7 @@
 //! Waits for a CPU.
 
-use crate::model::{State, Thread, Waker};
+use super::culprit::{Culprits, culprits};
+use crate::model::{Model, State, Thread, Waker};
 
 /// One wait on a run queue, from becoming runnable to running. A wait that moves to another CPU
 /// stays one wait.
@@ -48,4 +49,19 @@ pub fn waits_of(thread: &Thread) -> impl Iterator<Item = Wait> + '_ {
         wait.is_over = tiles.peek().is_some_and(|tile| tile.span.state == State::Running);
         Some(wait)
     })
+}
+
+/// Who had the CPUs that `thread` waited for during `wait`, one after the other.
+#[must_use]
+pub fn culprits_of(model: &Model, thread: &Thread, wait: &Wait) -> Culprits {
+    let mut sum = Culprits::default();
+    let first = thread.spans.partition_point(|span| span.start_ns < wait.start_ns);
+    for index in first..thread.spans.len() {
+        let tile = thread.tile(index);
+        if tile.span.start_ns >= wait.end_ns {
+            break;
+        }
+        sum.add(&culprits(model, tile.span.cpu, tile.span.start_ns, tile.end_ns));
+    }
+    sum
 }

@@ -44,10 +44,16 @@ impl PartialFile {
         &self.partial
     }
 
+    /// Removes the file.
+    pub(crate) fn discard(mut self) {
+        self.keep = false;
+    }
+
     /// Gives the file its own name.
     pub(crate) fn commit(mut self) -> Result<PathBuf> {
-        fs::rename(&self.partial, &self.path)
-            .with_context(|| format!("cannot rename {} to {}", self.partial.display(), self.path.display()))?;
+        fs::rename(&self.partial, &self.path).with_context(|| {
+            format!("cannot rename {} to {}", self.partial.display(), self.path.display())
+        })?;
         self.keep = true;
         Ok(self.path.clone())
     }

@@ -37,7 +37,11 @@ impl Console {
 impl Observer for Console {
     fn recording(&mut self, meta: &Meta) {
         if !self.is_quiet {
-            eprintln!("hz-trace: recording {} with {}; Ctrl-C ends", meta.target, meta.probes.join(", "));
+            eprintln!(
+                "hz-trace: recording {} with {}; Ctrl-C ends",
+                meta.target,
+                meta.probes.join(", ")
+            );
         }
     }
 

@@ -1,11 +1,6 @@
 //! `hz-trace record`.
 
-use super::{
-    output::PartialFile,
-    progress::Console,
-    report,
-    target::TargetArgs,
-};
+use super::{output::PartialFile, progress::Console, report, target::TargetArgs};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
@@ -64,7 +59,8 @@ pub(crate) fn record(
         Err(error @ session::RecordError::Write(_)) => {
             partial.keep();
             let at = partial.partial().display().to_string();
-            Err(error).with_context(|| format!("recording ended early; what was recorded is in {at}"))
+            Err(error)
+                .with_context(|| format!("recording ended early; what was recorded is in {at}"))
         }
         Err(error) => Err(error.into()),
     }

@@ -66,7 +66,8 @@ impl TargetArgs {
 /// A duration as people write it: `10`, `1.5s`, `500ms`, `250us`, `2m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no duration; write it like 10, 1.5s, 500ms, 250us or 2m");
-    let digits = text.find(|each: char| !each.is_ascii_digit() && each != '.').unwrap_or(text.len());
+    let digits =
+        text.find(|each: char| !each.is_ascii_digit() && each != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let seconds = match unit {

@@ -19,9 +19,7 @@ impl KernelTypes {
     ///
     /// [`StartError::NoBtf`] if the kernel has none.
     pub fn of_running_kernel() -> Result<Self, StartError> {
-        Btf::from_vmlinux()
-            .map(|btf| Self { btf })
-            .map_err(|source| StartError::NoBtf { source })
+        Btf::from_vmlinux().map(|btf| Self { btf }).map_err(|source| StartError::NoBtf { source })
     }
 
     /// Whether the kernel has the tracepoint `name` for BTF and raw programs.

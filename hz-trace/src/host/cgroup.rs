@@ -27,10 +27,8 @@ impl Cgroup {
     /// [`TargetError`] if nothing is there, or something else than a v2 control group.
     pub fn find(path: &Path) -> Result<Self, TargetError> {
         let mounts = v2_mounts();
-        let path = existing(path, &mounts).map_err(|source| TargetError::Io {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let path = existing(path, &mounts)
+            .map_err(|source| TargetError::Io { path: path.display().to_string(), source })?;
         let mount = mounts.iter().find(|mount| path.starts_with(&mount.mount_point));
         let Some(mount) = mount.filter(|_| path.is_dir()) else {
             return Err(not_a_cgroup(&path, &mounts));

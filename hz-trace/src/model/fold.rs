@@ -65,6 +65,9 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
+        if event.header().time_ns < self.model.start_ns && is_of_a_state(event) {
+            return;
+        }
         self.model.end_ns = self.model.end_ns.max(event.header().time_ns);
         match event {
             Event::Switch(switch) => self.switch(switch),
@@ -117,25 +120,33 @@ impl Folder {
 
     /// The thread that leaves should be the one the CPU was known to have.
     fn check_leaving(&mut self, cpu: u16, prev: Who, time_ns: u64) {
-        let is_filtered = self.is_filtered;
-        let runs = &mut self.cpu(cpu).runs;
-        let current = runs.last().map_or(Who::Unknown, |run| run.who);
+        let current = self.current(cpu);
         if current == prev {
             return;
         }
         if current == Who::Unknown {
-            // Whoever leaves first has had the CPU since the recording began.
-            if let [first] = &mut runs[..]
-                && !is_filtered
-            {
-                first.who = prev;
-            }
+            self.backfill(cpu, prev);
             return;
         }
         self.model.contradictions += 1;
         if let Who::Thread(index) = current {
             self.doubt(index, cpu, time_ns);
         }
+    }
+
+    /// Whoever has a CPU before its first switch has had it since the recording began.
+    fn backfill(&mut self, cpu: u16, who: Who) {
+        let is_filtered = self.is_filtered;
+        if let [first] = &mut self.cpu(cpu).runs[..]
+            && first.who == Who::Unknown
+            && !is_filtered
+        {
+            first.who = who;
+        }
+    }
+
+    fn current(&mut self, cpu: u16) -> Who {
+        self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who)
     }
 
     /// The thread that comes should not be running elsewhere.
@@ -214,7 +225,7 @@ impl Folder {
 
     /// A filtered recording says who has a CPU when a thread of the target begins to wait there.
     fn occupied(&mut self, cpu: u16, time_ns: u64, tid: u32, pid: u32) {
-        let is_known = self.cpu(cpu).runs.last().is_some_and(|run| run.who != Who::Unknown);
+        let is_known = self.current(cpu) != Who::Unknown;
         if tid == NOT_ASKED || is_known {
             return;
         }
@@ -309,7 +320,7 @@ impl Folder {
     /// Begins a life with what the thread was when the recording met it.
     fn begin(&mut self, index: ThreadIndex, record: &hz_probes_ebpf::Thread) {
         let (time_ns, cpu) = (record.header.time_ns, record.header.cpu);
-        let current = self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who);
+        let current = self.current(cpu);
         let state = if record.flags & THREAD_ON_CPU != 0 {
             if current == Who::Unknown { State::Running } else { State::Unknown }
         } else if record.flags & THREAD_QUEUED != 0 && record.state == 0 {
@@ -321,6 +332,7 @@ impl Folder {
         };
         self.transition(index, time_ns, state, cpu, Waker::Unknown);
         if state == State::Running {
+            self.backfill(cpu, Who::Thread(index));
             self.set_cpu(cpu, time_ns, Who::Thread(index));
         }
     }
@@ -341,7 +353,7 @@ impl Folder {
         let (since_ns, until_ns) = (lost.since_ns, lost.header.time_ns);
         let cpu = self.cpu(lost.header.cpu);
         cpu.lost.push(LostInterval { start_ns: since_ns, end_ns: until_ns, count: lost.count });
-        let current = cpu.runs.last().map_or(Who::Unknown, |run| run.who);
+        let current = self.current(lost.header.cpu);
         if let Who::Thread(index) = current {
             self.doubt(index, lost.header.cpu, since_ns);
         }
@@ -482,7 +494,7 @@ impl Folder {
         if !self.is_filtered || self.cpus[usize::from(cpu)].waiting > 0 {
             return;
         }
-        let current = self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who);
+        let current = self.current(cpu);
         let is_foreign = match current {
             Who::Unknown => false,
             Who::Idle => true,
@@ -510,6 +522,18 @@ impl Folder {
             self.stop_waiting(&last, time_ns);
         }
     }
+}
+
+/// Whether an event is about a state: those that came while hz was still attaching tell half.
+const fn is_of_a_state(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Switch(_)
+            | Event::Waking(_)
+            | Event::Wakeup(_)
+            | Event::WakeupNew(_)
+            | Event::Migrate(_)
+    )
 }
 
 fn cpu_number(arg: u32) -> u16 {

@@ -161,10 +161,11 @@ impl Thread {
         Tile { span: self.spans[index], end_ns }
     }
 
-    /// The name as text, unprintable bytes replaced.
+    /// The name as text, unprintable bytes replaced; a thread without one is called by its id.
     #[must_use]
     pub fn name(&self) -> String {
-        display_comm(&self.comm)
+        let name = display_comm(&self.comm);
+        if name.is_empty() { format!("thread {}", self.tid) } else { name }
     }
 }
 

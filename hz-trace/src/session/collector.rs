@@ -62,10 +62,16 @@ impl Collector {
     /// Takes the batches that are full or old, or all.
     pub(super) fn take_ready(&mut self, all: bool) -> Vec<Batch> {
         let is_ready = |open: &Open| all || open.since.elapsed() >= AGE_MAX;
-        let old: Vec<u16> =
-            self.open.iter().filter(|(_, open)| is_ready(open)).map(|(stream, _)| *stream).collect();
+        let old: Vec<u16> = self
+            .open
+            .iter()
+            .filter(|(_, open)| is_ready(open))
+            .map(|(stream, _)| *stream)
+            .collect();
         let mut ready = std::mem::take(&mut self.full);
-        ready.extend(old.iter().filter_map(|stream| self.open.remove(stream)).map(|open| open.batch));
+        ready.extend(
+            old.iter().filter_map(|stream| self.open.remove(stream)).map(|open| open.batch),
+        );
         ready
     }
 
@@ -74,7 +80,8 @@ impl Collector {
         let count = batch.len() as u64;
         self.dropped += count;
         let kind = Kind::Lost as u16;
-        let header = Header { time_ns: clock::monotonic_ns(), kind, cpu: batch.stream, ..Header::default() };
+        let header =
+            Header { time_ns: clock::monotonic_ns(), kind, cpu: batch.stream, ..Header::default() };
         let lost = Lost { header, since_ns: batch.range_ns().0, count };
         self.push(batch.stream, lost.as_bytes());
     }

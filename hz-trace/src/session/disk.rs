@@ -55,7 +55,11 @@ impl Disk {
     ///
     /// That which ended the thread.
     pub(super) fn check(&mut self) -> io::Result<()> {
-        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join().map(|_| ()) } else { Ok(()) }
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.join().map(|_| ())
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends the recording; its length in bytes.

@@ -173,8 +173,7 @@ impl<'a> Session<'a> {
         own: OwnMeter,
         out: W,
     ) -> Result<Self, RecordError> {
-        let start_ns = clock::monotonic_ns();
-        sched.attach()?;
+        let start_ns = sched.attach()?;
         let meta = Meta {
             hz_version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::name(),
@@ -208,7 +207,8 @@ impl<'a> Session<'a> {
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
         let sink = Rc::clone(&self.collector);
-        let drain = self.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
+        let drain =
+            self.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
         self.snapshot(false)?;
         self.own.mark_started();
         observer.recording(&self.meta);

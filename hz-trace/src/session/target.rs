@@ -12,12 +12,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
     time::Timespec,
 };
-use std::{
-    os::fd::OwnedFd,
-    path::PathBuf,
-    process::ExitStatus,
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, path::PathBuf, process::ExitStatus, time::Instant};
 
 /// What to record, as a user says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

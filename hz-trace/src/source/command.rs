@@ -35,7 +35,8 @@ impl HeldCommand {
             source: io::Error::new(io::ErrorKind::InvalidInput, "no command given"),
         })?;
         let failed = |source| TargetError::Command { command: name.clone(), source };
-        let pipe = || pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()));
+        let pipe =
+            || pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()));
         let (told_pid, tell_pid) = pipe()?;
         let (wait, go) = pipe()?;
         let mut process = Command::new(name);
@@ -60,7 +61,8 @@ impl HeldCommand {
     pub fn release(mut self) -> Result<RunningCommand, TargetError> {
         let failed = |source| TargetError::Command { command: self.name.clone(), source };
         self.go.write_all(&[1]).map_err(failed)?;
-        let child = self.spawner.join().map_err(|_| failed(io::Error::other("spawner panicked")))?;
+        let child =
+            self.spawner.join().map_err(|_| failed(io::Error::other("spawner panicked")))?;
         child.map(|child| RunningCommand { child, status: None }).map_err(failed)
     }
 }

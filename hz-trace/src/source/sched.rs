@@ -3,7 +3,7 @@
 use super::{Scope, bpf};
 use crate::{
     error::StartError,
-    host::{self, KernelTypes},
+    host::{self, KernelTypes, clock},
     recording::{BpfCost, LedgerRow},
 };
 use hz_probes_ebpf::{
@@ -133,22 +133,25 @@ impl Sched {
         pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).map_err(refused)
     }
 
-    /// Attaches every program, those first that learn of new processes.
+    /// Attaches every program; the time just before switches are recorded, nanoseconds of
+    /// `CLOCK_MONOTONIC`.
     ///
     /// # Errors
     ///
     /// [`StartError`].
-    pub fn attach(&mut self) -> Result<(), StartError> {
+    pub fn attach(&mut self) -> Result<u64, StartError> {
         let mut programs: Vec<_> = self
             .object
             .progs_mut()
             .filter(|program| program.autoload() && program.name() != SNAPSHOT)
             .collect();
-        programs.sort_by_key(|program| program.name() != "sched_process_fork");
+        programs.sort_by_key(|program| attach_rank(&program.name().to_string_lossy()));
+        let mut start_ns = 0;
         for program in programs {
+            start_ns = clock::monotonic_ns();
             self.links.push(program.attach().map_err(refused)?);
         }
-        Ok(())
+        Ok(start_ns)
     }
 
     /// Detaches every program. What is in the rings can still be drained.
@@ -214,8 +217,8 @@ impl Sched {
     pub fn ledger(&self) -> Vec<LedgerRow> {
         let mut sums = vec![Loss::default(); Site::ALL.len()];
         for cpu in self.cpu_states() {
-            let (rows, _) = <[Loss]>::ref_from_prefix_with_elems(&cpu, sums.len())
-                .unwrap_or((&[], &[]));
+            let (rows, _) =
+                <[Loss]>::ref_from_prefix_with_elems(&cpu, sums.len()).unwrap_or((&[], &[]));
             for (sum, row) in sums.iter_mut().zip(rows) {
                 sum.add(row);
             }
@@ -227,7 +230,8 @@ impl Sched {
     /// What the programs keep of each CPU; the ledger is at the start of it.
     fn cpu_states(&self) -> Vec<Vec<u8>> {
         let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-        let bytes = map.and_then(|map| map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()).flatten();
+        let bytes =
+            map.and_then(|map| map.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()).flatten();
         let bytes = bytes.unwrap_or_default();
         let stride = (bytes.len() / MAX_CPUS).max(1);
         bytes.chunks_exact(stride).take(host::possible_cpus()).map(<[u8]>::to_vec).collect()
@@ -237,7 +241,9 @@ impl Sched {
     #[must_use]
     pub fn cost(&self) -> Vec<BpfCost> {
         let programs = self.object.progs_mut().filter(|program| program.autoload());
-        programs.map(|program| bpf::cost(&program.name().to_string_lossy(), program.as_fd())).collect()
+        programs
+            .map(|program| bpf::cost(&program.name().to_string_lossy(), program.as_fd()))
+            .collect()
     }
 
     /// Lets the kernel measure the programs' run time, or stops it.
@@ -261,6 +267,17 @@ impl Drain<'_> {
     pub fn run(&self) -> bool {
         let bound = RECORDS_PER_DRAIN;
         usize::try_from(self.rings.consume_raw_n(bound)).is_ok_and(|count| count >= bound)
+    }
+}
+
+/// Programs that learn of new processes come first; the end of an interrupt before its beginning,
+/// or an interrupt that begins in between would never end; and switches last.
+fn attach_rank(program: &str) -> u8 {
+    match program {
+        "sched_process_fork" => 0,
+        "sched_switch" => 3,
+        _ if program.ends_with("_entry") => 2,
+        _ => 1,
     }
 }
 

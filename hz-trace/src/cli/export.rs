@@ -1,0 +1,141 @@
+//! `hz-trace export`.
+
+use super::{output::PartialFile, report, target::duration};
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, builder::PossibleValuesParser};
+use hz_trace::{
+    export::{About, EXPORTERS, Exporter, Subject},
+    recording::{Meta, Recording, State, Target},
+    replay::{Range, Replay, replay},
+};
+use std::{
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The recording
+    file: PathBuf,
+    #[command(flatten)]
+    formats: FormatArgs,
+    /// Begin this long after the recording did, e.g. 2.1s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    from: Option<Duration>,
+    /// End this long after the recording began
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    to: Option<Duration>,
+}
+
+/// Formats and where they go.
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Formats, separated by commas
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "svg", value_parser = formats())]
+    export: Vec<String>,
+    /// Where to write; with several formats, FILE.FORMAT each [default: timeline.svg]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+fn formats() -> PossibleValuesParser {
+    PossibleValuesParser::new(EXPORTERS.iter().map(|exporter| exporter.name()))
+}
+
+impl FormatArgs {
+    /// Every format's exporter and file.
+    pub(crate) fn outputs(&self) -> Vec<(&'static dyn Exporter, PathBuf)> {
+        let chosen =
+            EXPORTERS.iter().filter(|each| self.export.iter().any(|name| name == each.name()));
+        let chosen: Vec<&'static dyn Exporter> = chosen.copied().collect();
+        let is_single = chosen.len() == 1;
+        let path = |exporter: &dyn Exporter| match &self.output {
+            Some(path) if is_single => path.clone(),
+            Some(stem) => with_format(stem, exporter.name()),
+            None => with_format(Path::new("timeline"), exporter.name()),
+        };
+        chosen.into_iter().map(|exporter| (exporter, path(exporter))).collect()
+    }
+}
+
+fn with_format(stem: &Path, format: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
+    name.push(".");
+    name.push(format);
+    PathBuf::from(name)
+}
+
+impl ExportArgs {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let recording = Recording::open(&self.file)?;
+        let range = Range { from_ns: self.from.map(nanoseconds), to_ns: self.to.map(nanoseconds) };
+        let (from_ns, to_ns) = (range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
+        ensure!(from_ns < to_ns, "--from {from_ns} ns is not before --to {to_ns} ns");
+        let replayed = replay(&recording, range);
+        report::warn_of_damage(&self.file, &recording, &replayed);
+        let duration_ns = replayed.model.end_ns.saturating_sub(replayed.model.start_ns);
+        ensure!(
+            from_ns < duration_ns.max(1),
+            "--from is after the end: the recording is {} long",
+            hz_trace::text::duration(duration_ns),
+        );
+        for (exporter, path) in self.formats.outputs() {
+            write(exporter, &path, &recording, &replayed, range)?;
+            eprintln!("hz-trace: wrote {}", path.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Writes one format, under a temporary name until it is whole.
+pub(crate) fn write(
+    exporter: &dyn Exporter,
+    path: &Path,
+    recording: &Recording,
+    replayed: &Replay,
+    range: Range,
+) -> Result<()> {
+    let (partial, file) = PartialFile::create(path)?;
+    let about = about(&recording.meta, &recording.state, replayed);
+    let subject = Subject::new(&replayed.model, &about);
+    let subject = subject.part(range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
+    let mut out = BufWriter::new(file);
+    exporter
+        .export(&subject, &mut out)
+        .and_then(|()| out.flush())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    partial.commit().map(|_| ())
+}
+
+fn about(meta: &Meta, state: &State, replayed: &Replay) -> About {
+    let duration_ns = replayed.model.end_ns.saturating_sub(replayed.model.start_ns).max(1);
+    About {
+        title: title(meta, replayed),
+        target: meta.target.to_string(),
+        host: meta.host.clone(),
+        kernel: meta.kernel.clone(),
+        probes: meta.uprobes.clone(),
+        lost: state.lost(),
+        not_collected: meta.not_collected.clone(),
+        own_cpu_pct: Some(100.0 * state.own.cpu_ns as f64 / duration_ns as f64),
+        own_memory_bytes: Some(state.own.memory_peak_bytes),
+    }
+}
+
+/// The target's name: its process's, or the host's.
+fn title(meta: &Meta, replayed: &Replay) -> String {
+    let pid = match &meta.target {
+        Target::Processes { pids, .. } => pids.first().copied(),
+        Target::Command { pid, .. } => Some(*pid),
+        Target::WholeSystem | Target::Cgroup { .. } => None,
+    };
+    let threads = &replayed.model.threads;
+    let named = pid.and_then(|pid| threads.iter().find(|thread| thread.tid == pid));
+    named.map_or_else(|| meta.host.clone(), |thread| thread.name())
+}

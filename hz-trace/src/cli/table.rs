@@ -1,0 +1,47 @@
+//! Tables in plain text: columns as wide as what they hold, numbers to the right.
+
+/// A table's rows, its heading first.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+    right: Vec<bool>,
+}
+
+impl Table {
+    /// A table with these columns; those that begin with `>` are numbers.
+    pub(crate) fn new(columns: &[&str]) -> Self {
+        let right = columns.iter().map(|name| name.starts_with('>')).collect();
+        let names = columns.iter().map(|name| name.trim_start_matches('>').to_owned()).collect();
+        Self { rows: vec![names], right }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() < 2
+    }
+
+    /// The table, every line indented by two.
+    pub(crate) fn render(&self) -> String {
+        let mut widths = vec![0; self.right.len()];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut text = String::new();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).zip(&self.right);
+            let cells = cells.map(|((cell, width), is_right)| {
+                if *is_right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            text.push_str("  ");
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}

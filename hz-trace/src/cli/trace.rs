@@ -1,0 +1,75 @@
+//! `hz-trace` without a subcommand: record, export, summarize.
+
+use super::{
+    export::{self, FormatArgs},
+    output::PartialFile,
+    record, report,
+    target::TargetArgs,
+};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use hz_trace::{
+    recording::Recording,
+    replay::{Range, replay},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    formats: FormatArgs,
+    /// Keep the recording too
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Say nothing but errors, and print no summary
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+impl TraceArgs {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let outputs = self.formats.outputs();
+        for (_, path) in &outputs {
+            // Better to learn now than after ten minutes that nothing can be written there.
+            PartialFile::create(path)?;
+        }
+        let recorded_at = self.keep.clone().unwrap_or_else(|| beside(&outputs[0].1));
+        let settings = self.target.settings();
+        let (recorded, outcome) = record::record(&settings, &recorded_at, self.quiet)?;
+        let saved = recorded.partial().to_owned();
+        let context = || format!("the recording is kept in {}", saved.display());
+        let recording = Recording::open(&saved)?;
+        let replayed = replay(&recording, Range::default());
+        for (exporter, path) in &outputs {
+            export::write(*exporter, path, &recording, &replayed, Range::default())
+                .with_context(context)?;
+        }
+        if !self.quiet {
+            report::print_summary(&report::summary(&recording, &replayed), self.json)?;
+            record::say_end(&outcome);
+            for (_, path) in &outputs {
+                eprintln!("hz-trace: wrote {}", path.display());
+            }
+        }
+        match self.keep {
+            Some(_) => recorded.commit().map(|_| ())?,
+            None => recorded.discard(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where the recording is while its picture is not yet made.
+fn beside(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".hzt");
+    PathBuf::from(name)
+}

@@ -1,0 +1,85 @@
+//! Writes what happened in some format: one file or folder per format, one trait.
+
+mod quantity;
+pub mod svg;
+
+use crate::model::Model;
+use std::io;
+
+/// What an exporter is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// What happened.
+    pub model: &'a Model,
+    /// What the reader should know beside it.
+    pub about: &'a About,
+    /// Start of the part to export, nanoseconds of `CLOCK_MONOTONIC`.
+    pub from_ns: u64,
+    /// End of the part to export, nanoseconds of `CLOCK_MONOTONIC`.
+    pub to_ns: u64,
+}
+
+impl<'a> Subject<'a> {
+    /// The whole recording.
+    #[must_use]
+    pub const fn new(model: &'a Model, about: &'a About) -> Self {
+        Self { model, about, from_ns: model.start_ns, to_ns: model.end_ns }
+    }
+
+    /// The part `[from_ns, to_ns)` of it, nanoseconds since the start of the recording, cut to
+    /// what was recorded.
+    #[must_use]
+    pub fn part(self, from_ns: u64, to_ns: u64) -> Self {
+        let start_ns = self.model.start_ns;
+        let clock = |since_ns: u64| start_ns.saturating_add(since_ns).clamp(start_ns, self.to_ns);
+        Self { from_ns: clock(from_ns), to_ns: clock(to_ns.max(from_ns)), ..self }
+    }
+
+    /// Length of the part in nanoseconds.
+    #[must_use]
+    pub const fn duration_ns(&self) -> u64 {
+        self.to_ns.saturating_sub(self.from_ns)
+    }
+}
+
+/// What a reader should know that is not in the model.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The heading, a program's name for instance.
+    pub title: String,
+    /// What was recorded: `pid 4711`, `whole system`.
+    pub target: String,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Names of the user probes, by the index that [`crate::model::Call::probe`] uses.
+    pub probes: Vec<String>,
+    /// Records lost in the whole recording, wherever that happened.
+    pub lost: u64,
+    /// What could not be collected, and why, a sentence each.
+    pub not_collected: Vec<String>,
+    /// CPU time that hz itself took, in percent of one CPU.
+    pub own_cpu_pct: Option<f64>,
+    /// Memory that hz itself took at most.
+    pub own_memory_bytes: Option<u64>,
+}
+
+/// A format that a recording can be written in.
+pub trait Exporter: Sync {
+    /// The format's name on the command line, which is also the extension of its files.
+    fn name(&self) -> &'static str;
+
+    /// What it is, a phrase.
+    fn about(&self) -> &'static str;
+
+    /// Writes `subject` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// What `out` returns.
+    fn export(&self, subject: &Subject<'_>, out: &mut dyn io::Write) -> io::Result<()>;
+}
+
+/// Every format. The order is the order of the command's help.
+pub static EXPORTERS: &[&dyn Exporter] = &[&svg::Svg];

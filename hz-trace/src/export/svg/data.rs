@@ -1,0 +1,6 @@
+//! stub
+use super::{Scene, canvas::Canvas};
+use std::io;
+pub(super) fn embed(_scene: &Scene<'_>, _canvas: &Canvas) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! What is where.
+
+use super::PX;
+use super::lanes::Lanes;
+use crate::export::Subject;
+use crate::model::ThreadIndex;
+use rustc_hash::FxHashSet;
+use std::ops::Range;
+
+/// Width of the picture in units.
+pub(super) const WIDTH: i32 = 1_280 * PX;
+/// The part of it that is time, in units.
+pub(super) const PLOT: Range<i32> = 168 * PX..1_256 * PX;
+/// Left margin of headings in units.
+pub(super) const MARGIN: i32 = 16 * PX;
+/// Height of the part of a thread's lane that shows calls, in units.
+pub(super) const CALLS_HEIGHT: i32 = 7 * PX;
+
+/// What a lane shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// How busy a CPU was: its place in [`crate::model::Model::cpus`].
+    Density(usize),
+    /// Who had a CPU: its place in [`crate::model::Model::cpus`].
+    Cpu(usize),
+    /// What a thread did.
+    Thread(ThreadIndex),
+    /// What all threads without a lane did.
+    Folded,
+}
+
+/// A stripe of the picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    pub(super) shows: Shows,
+    /// Its top, in units.
+    pub(super) top: i32,
+    /// In units, without that of calls.
+    pub(super) height: i32,
+    /// Whether calls are shown under it.
+    pub(super) has_calls: bool,
+}
+
+impl Lane {
+    pub(super) const fn y(&self) -> Range<i32> {
+        self.top..self.top + self.height
+    }
+
+    /// Where its label's baseline is.
+    pub(super) const fn baseline(&self) -> i32 {
+        self.top + self.height / 2 + 4 * PX
+    }
+}
+
+/// A line of text between lanes.
+#[derive(Clone, Debug)]
+pub(super) struct Heading {
+    pub(super) text: String,
+    /// What is said after it, lighter.
+    pub(super) aside: String,
+    /// Its baseline, in units.
+    pub(super) baseline: i32,
+    /// Whether it names a process, not a section.
+    pub(super) is_process: bool,
+}
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) headings: Vec<Heading>,
+    /// Top and bottom of the plot in units.
+    pub(super) plot_y: Range<i32>,
+    /// Height of the picture in units.
+    pub(super) height: i32,
+}
+
+/// Builds a [`Layout`] from top to bottom.
+#[derive(Debug)]
+struct Stack {
+    layout: Layout,
+    at: i32,
+}
+
+impl Layout {
+    /// Puts everything in its place; `footer` is the height of what comes below the plot.
+    pub(super) fn of(subject: &Subject<'_>, lanes: &Lanes, footer: i32) -> Self {
+        let plot_y = 84 * PX..0;
+        let empty = Self { lanes: Vec::new(), headings: Vec::new(), plot_y, height: 0 };
+        let mut stack = Stack { layout: empty, at: 84 * PX };
+        stack.cpus(subject);
+        stack.threads(subject, lanes);
+        stack.layout.plot_y.end = stack.at + 4 * PX;
+        stack.layout.height = stack.at + 4 * PX + footer;
+        stack.layout
+    }
+}
+
+impl Stack {
+    fn heading(&mut self, text: &str, aside: &str, is_process: bool) {
+        self.at += if is_process { 13 } else { 18 } * PX;
+        self.layout.headings.push(Heading {
+            text: text.to_owned(),
+            aside: aside.to_owned(),
+            baseline: self.at,
+            is_process,
+        });
+        self.at += if is_process { 4 } else { 6 } * PX;
+    }
+
+    fn lane(&mut self, shows: Shows, height: i32, gap: i32) {
+        let lane = Lane { shows, top: self.at, height: height * PX, has_calls: false };
+        self.layout.lanes.push(lane);
+        self.at += (height + gap) * PX;
+    }
+
+    fn cpus(&mut self, subject: &Subject<'_>) {
+        let cpus = subject.model.cpus.len();
+        // Many CPUs get thinner lanes, so that the threads stay in sight.
+        let (density, lane, gap) = match cpus {
+            0..=8 => (14, 22, 4),
+            9..=32 => (10, 12, 3),
+            _ => (6, 8, 2),
+        };
+        self.heading(
+            "Density",
+            "busy share of each CPU (height), by how many different threads (shade)",
+            false,
+        );
+        for cpu in 0..cpus {
+            self.lane(Shows::Density(cpu), density, 3.min(gap));
+        }
+        self.heading("CPUs", "who ran: a colour per process, a shade per thread", false);
+        for cpu in 0..cpus {
+            self.lane(Shows::Cpu(cpu), lane, gap);
+        }
+    }
+
+    fn threads(&mut self, subject: &Subject<'_>, lanes: &Lanes) {
+        self.heading("Threads", "worst wait for a CPU first, then busiest", false);
+        let called: FxHashSet<ThreadIndex> =
+            subject.model.calls.iter().map(|call| call.thread).collect();
+        for group in &lanes.groups {
+            if lanes.groups.len() > 1 {
+                self.heading(&group.name, &format!("pid {}", group.pid), true);
+            }
+            for thread in &group.threads {
+                self.lane(Shows::Thread(*thread), 14, 4);
+                if called.contains(thread) {
+                    self.calls();
+                }
+            }
+        }
+        if !lanes.folded.is_empty() {
+            self.at += 6 * PX;
+            self.lane(Shows::Folded, 22, 4);
+        }
+    }
+
+    fn calls(&mut self) {
+        if let Some(lane) = self.layout.lanes.last_mut() {
+            lane.has_calls = true;
+        }
+        self.at += CALLS_HEIGHT;
+    }
+}

@@ -1,0 +1,104 @@
+//! What the picture says in words.
+
+use super::survey::{Survey, Wait};
+use crate::analyze::Culprits;
+use crate::export::Subject;
+use crate::export::quantity::{count, counted, duration};
+use crate::model::{Model, ThreadIndex};
+
+/// `worker-1 (tid 4712)`.
+pub(super) fn thread_words(model: &Model, thread: ThreadIndex) -> String {
+    let thread = model.thread(thread);
+    format!("{} (tid {})", thread.name(), thread.tid)
+}
+
+/// `rustc (pid 991)`, or `worker-0 (tid 4711)` if the reader knows the process already.
+fn culprit_words(model: &Model, culprit: ThreadIndex, victim: ThreadIndex) -> String {
+    let (culprit, victim) = (model.thread(culprit), model.thread(victim));
+    if culprit.pid == victim.pid {
+        format!("{} (tid {})", culprit.name(), culprit.tid)
+    } else {
+        format!("{} (pid {})", culprit.name(), culprit.pid)
+    }
+}
+
+/// The line below the title.
+pub(super) fn subtitle(subject: &Subject<'_>) -> String {
+    let model = subject.model;
+    let whole_ns = model.end_ns.saturating_sub(model.start_ns);
+    let mut time = duration(subject.duration_ns());
+    if subject.duration_ns() < whole_ns {
+        time = format!("{time} of {}", duration(whole_ns));
+    }
+    let threads = model.threads.iter().filter(|each| each.is_target && each.tid != 0).count();
+    let parts = [
+        subject.about.target.clone(),
+        time,
+        counted(model.cpus.len() as u64, "CPU"),
+        counted(threads as u64, "thread"),
+        format!("{} switches", count(model.switches)),
+    ];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" · ")
+}
+
+/// What was lost.
+pub(super) fn loss(subject: &Subject<'_>) -> String {
+    format!("lost {}", count(subject.about.lost))
+}
+
+/// What hz itself took, if that is known.
+pub(super) fn own_cost(subject: &Subject<'_>) -> Option<String> {
+    let cpu = subject.about.own_cpu_pct.map(|share| format!("{share:.1} % CPU"));
+    let memory = subject.about.own_memory_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000));
+    let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
+    (!parts.is_empty()).then(|| format!("hz used {}", parts.join(", ")))
+}
+
+/// The sentence on top.
+pub(super) fn verdict(subject: &Subject<'_>, survey: &Survey) -> String {
+    let Some(worst) = survey.worst.first() else {
+        return "No thread waited for a CPU.".to_owned();
+    };
+    let model = subject.model;
+    let length_ns = worst.duration_ns();
+    if length_ns < 1_000_000 {
+        return format!("No thread waited longer than {} for a CPU.", duration(length_ns));
+    }
+    let at = duration(worst.start_ns.saturating_sub(model.start_ns));
+    let who = thread_words(model, worst.thread);
+    let cause = cause(model, worst, &worst.culprits(model));
+    let cause = if cause.is_empty() { String::new() } else { format!(", {cause}") };
+    let length = duration(length_ns);
+    format!(
+        "Worst wait: {who} was runnable {length} before CPU {} ran it, at {at}{cause}.",
+        worst.cpu
+    )
+}
+
+/// What is said beside a wait: `15.6 ms waiting for CPU 1, 11.2 ms behind rustc (pid 991)`.
+pub(super) fn wait_note(model: &Model, wait: &Wait) -> String {
+    let length = duration(wait.duration_ns());
+    let cause = cause(model, wait, &wait.culprits(model));
+    let cause = if cause.is_empty() { String::new() } else { format!(", {cause}") };
+    format!("{length} waiting for CPU {}{cause}", wait.cpu)
+}
+
+/// What took most of a wait.
+fn cause(model: &Model, wait: &Wait, culprits: &Culprits) -> String {
+    let longest = culprits.ran.first();
+    let ran_ns = longest.map_or(0, |culprit| culprit.ran_ns);
+    if culprits.steal_ns > ran_ns / 2 && culprits.steal_ns > 0 {
+        return format!("{} stolen by the hypervisor", duration(culprits.steal_ns));
+    }
+    match longest {
+        Some(culprit) if ran_ns * 10 >= wait.duration_ns() => {
+            let who = culprit_words(model, culprit.thread, wait.thread);
+            format!("{} behind {who}", duration(ran_ns))
+        }
+        _ if culprits.unknown_ns * 2 > wait.duration_ns() => {
+            "behind somebody not recorded".to_owned()
+        }
+        Some(_) => format!("behind {}", counted(culprits.ran.len() as u64, "thread")),
+        None => String::new(),
+    }
+}
