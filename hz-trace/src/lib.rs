@@ -6,3 +6,5 @@
 
 pub mod decode;
 pub mod model;
+pub mod source;
+pub mod symbol;
