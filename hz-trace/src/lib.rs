@@ -15,4 +15,5 @@ pub mod recording;
 pub mod replay;
 pub mod session;
 pub mod source;
+pub mod symbol;
 pub mod text;

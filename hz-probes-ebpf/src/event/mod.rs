@@ -8,7 +8,7 @@ pub use sched::{
     THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
     WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
 };
-pub use uprobe::{UPROBE_RETURN, UprobeHit};
+pub use uprobe::{UPROBE_RETURN, UprobeHit, UprobeSite};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a thread's name, the closing NUL included; the kernel's `TASK_COMM_LEN`.

@@ -2,10 +2,14 @@
 
 mod bpf;
 mod command;
+mod processes;
 mod sched;
+mod uprobes;
 
 pub use command::{HeldCommand, RunningCommand};
-pub use sched::{Sched, SchedSettings};
+pub use processes::descendants;
+pub use sched::{Drain, Sched, SchedSettings};
+pub use uprobes::{UprobeError, UprobeLedger, Uprobes};
 
 /// Which threads the kernel records.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,58 @@
+//! Which processes come from which.
+
+use std::collections::BTreeSet;
+
+/// Processes that descend from `roots`, without `roots`, as far as `/proc` tells now.
+///
+/// A process whose parent has exited belongs to its reaper, and is not found.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read. A process that exits meanwhile is no error.
+pub fn descendants(roots: &[u32]) -> Result<BTreeSet<u32>, procfs::ProcError> {
+    let mut pairs = Vec::new();
+    for process in procfs::process::all_processes()? {
+        if let Ok(stat) = process.and_then(|process| process.stat()) {
+            pairs.push((stat.pid.unsigned_abs(), stat.ppid.unsigned_abs()));
+        }
+    }
+    Ok(closure(roots, &pairs))
+}
+
+/// What is reachable from `roots` over pairs of a process and its parent.
+fn closure(roots: &[u32], pairs: &[(u32, u32)]) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    loop {
+        let before = found.len();
+        for (pid, parent) in pairs {
+            if (roots.contains(parent) || found.contains(parent)) && !roots.contains(pid) {
+                found.insert(*pid);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grandchildren_are_found_in_any_order() {
+        let pairs = [(4, 3), (3, 2), (9, 1), (2, 1), (7, 9)];
+        assert_eq!(closure(&[2], &pairs), BTreeSet::from([3, 4]));
+        assert_eq!(closure(&[1, 3], &pairs), BTreeSet::from([2, 4, 7, 9]));
+        assert_eq!(closure(&[5], &pairs), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_living_child_is_found() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let found = descendants(&[std::process::id()]).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&child.id()), "{found:?}");
+    }
+}

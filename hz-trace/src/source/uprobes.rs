@@ -1,0 +1,428 @@
+//! The user probe `uprobe`: loads its programs, puts them on functions, reads what they write.
+
+use super::{Scope, descendants};
+use crate::symbol::Site;
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{BtfTracePoint, Program, ProgramError, UProbe};
+use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::{EbpfLogger, Level};
+use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, UprobeHit, UprobeSite};
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+use libbpf_rs::query::ProgInfoIter;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+/// The programs, empty when they were not built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uprobe"));
+
+/// Records that one [`Uprobes::drain`] reads at most: what the ring holds.
+const DRAIN_MAX: usize = (8 << 20) / (size_of::<UprobeHit>() + 8);
+
+/// Why user probes cannot run, or not any longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UprobeError {
+    /// Built with `AYA_BUILD_SKIP`.
+    #[error("uprobe: this hz-trace was built without BPF programs; run scripts/setup and rebuild")]
+    NotBuilt,
+    /// `EPERM` or `EACCES` on loading or attaching.
+    #[error("uprobe: not permitted; run as root or grant CAP_BPF and CAP_PERFMON")]
+    NotPermitted,
+    /// The kernel describes no types, which filtering by process needs.
+    #[error("uprobe: no kernel type information (/sys/kernel/btf/vmlinux) to filter by process")]
+    NoBtf,
+    /// A process to be recorded does not exist.
+    #[error("uprobe: no process {pid}")]
+    NoSuchProcess {
+        /// Its number.
+        pid: u32,
+    },
+    /// More processes than the kernel's map of targets holds.
+    #[error("uprobe: too many processes to follow ({count}); record a control group instead")]
+    TooManyProcesses {
+        /// How many there are.
+        count: usize,
+    },
+    /// The object was refused as a whole.
+    #[error("uprobe: cannot load the BPF object")]
+    Object {
+        /// What aya says.
+        #[source]
+        source: aya::EbpfError,
+    },
+    /// A program was refused, or a kernel hook.
+    #[error("uprobe: the kernel refuses the program {program}")]
+    Program {
+        /// The program.
+        program: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map cannot be used.
+    #[error("uprobe: cannot use the map {map}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// What the kernel says.
+        #[source]
+        source: MapError,
+    },
+    /// The kernel puts no probe on this instruction or into this file.
+    #[error("uprobe: the kernel refuses a probe on {symbol} at offset {file_offset:#x} of {}", binary.display())]
+    Attach {
+        /// The function.
+        symbol: String,
+        /// The file.
+        binary: PathBuf,
+        /// Where in the file, in bytes.
+        file_offset: u64,
+        /// What the kernel says.
+        #[source]
+        source: ProgramError,
+    },
+    /// `/proc` cannot be read.
+    #[error("uprobe: cannot find the children of the recorded processes")]
+    Proc(#[from] procfs::ProcError),
+}
+
+/// What became of every hit, summed over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UprobeLedger {
+    rows: [Loss; UprobeSite::ALL.len()],
+    /// Runs that the kernel kept from the programs (`recursion_misses`), which no row has seen.
+    pub skipped_by_kernel: u64,
+}
+
+impl UprobeLedger {
+    /// One program's counters.
+    #[must_use]
+    pub const fn row(&self, site: UprobeSite) -> &Loss {
+        &self.rows[site as usize]
+    }
+}
+
+/// [`Loss`] as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodLoss(Loss);
+
+// SAFETY: transparent over a struct of five `u64`, whose derives reject padding.
+unsafe impl aya::Pod for PodLoss {}
+
+/// User probes in place. Nothing is left behind when it is dropped or its process dies.
+///
+/// # Minimum kernel
+///
+/// Linux 5.15, for cookies; with BTF, to filter by process.
+///
+/// # Blind spots
+///
+/// A function left by `longjmp`, an exception or the end of its thread has no return; nor has a
+/// call nested more than 64 deep among return probes of one thread. Children of a recorded process
+/// whose own parent died before recording began are not followed.
+///
+/// # Overhead
+///
+/// A trap for each hit, also of processes that the filter discards, except when one process is
+/// recorded without its children: then only that process has the probes.
+pub struct Uprobes {
+    // Dropped in this order: no function is entered under a probe whose return is not seen.
+    enter_links: Vec<UProbeLink>,
+    return_links: Vec<UProbeLink>,
+    ring: RingBuf<MapData>,
+    ledger: PerCpuArray<MapData, PodLoss>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    bpf: Ebpf,
+}
+
+impl fmt::Debug for Uprobes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Uprobes")
+            .field("enter_links", &self.enter_links.len())
+            .field("return_links", &self.return_links.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uprobes {
+    /// Puts a probe on every site; a record's `arg` is the place of its site in `sites`.
+    ///
+    /// `follow_children` adds, to [`Scope::Processes`], those that the processes have started and
+    /// will start. With a `logger` the programs tell what they do; without, that costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`UprobeError`], and then nothing stays attached.
+    pub fn attach(
+        sites: &[Site],
+        scope: &Scope,
+        follow_children: bool,
+        logger: Option<&'static dyn log::Log>,
+    ) -> Result<Self, UprobeError> {
+        if OBJECT.is_empty() {
+            return Err(UprobeError::NotBuilt);
+        }
+        let mut bpf = load_object(scope, logger.is_some())?;
+        // Before any map is taken: a program that is loaded holds its maps, aya's numbers do not.
+        for name in ["uprobe_enter", "uprobe_return"] {
+            let program: &mut UProbe = program(&mut bpf, name)?;
+            program.load().map_err(program_error(name))?;
+        }
+        if let Scope::Processes(pids) = scope {
+            target_processes(&mut bpf, pids, follow_children)?;
+        }
+        let uprobe_scope = uprobe_scope(scope, follow_children);
+        // Returns first: a call entered under a probe must find the other in place.
+        let spans: Vec<_> = (0..).zip(sites).filter(|(_, site)| site.wants_return).collect();
+        let return_links = attach_all(&mut bpf, "uprobe_return", &spans, uprobe_scope)?;
+        let all: Vec<_> = (0..).zip(sites).collect();
+        let enter_links = attach_all(&mut bpf, "uprobe_enter", &all, uprobe_scope)?;
+        let logger = match logger {
+            None => None,
+            Some(logger) => EbpfLogger::init_with_logger(&mut bpf, logger).ok(),
+        };
+        Ok(Self {
+            enter_links,
+            return_links,
+            ring: take_map(&mut bpf, "EVENTS")?,
+            ledger: take_map(&mut bpf, "LEDGER")?,
+            logger,
+            bpf,
+        })
+    }
+
+    /// Gives every record that waits to `record`, oldest first, and returns how many there were.
+    /// Does not block, and reads no more than the ring holds, however fast it fills.
+    pub fn drain(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let mut count = 0;
+        while count < DRAIN_MAX
+            && let Some(bytes) = self.ring.next()
+        {
+            record(&bytes);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes the probes away. Records that wait can still be drained, and the ledger is final.
+    pub fn detach(&mut self) {
+        self.enter_links.clear();
+        self.return_links.clear();
+    }
+
+    /// What became of every hit so far.
+    ///
+    /// # Errors
+    ///
+    /// [`UprobeError::Map`] when the kernel does not give the counters.
+    pub fn ledger(&self) -> Result<UprobeLedger, UprobeError> {
+        let mut ledger = UprobeLedger { skipped_by_kernel: self.skipped(), ..Default::default() };
+        for (row, index) in ledger.rows.iter_mut().zip(0_u32..) {
+            let per_cpu = self.ledger.get(&index, 0).map_err(map_error("LEDGER"))?;
+            for PodLoss(loss) in per_cpu.iter() {
+                row.add(loss);
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// Ids of the programs, for what the kernel says about them: run time, recursion misses.
+    #[must_use]
+    pub fn program_ids(&self) -> Vec<u32> {
+        let loaded = self.bpf.programs().filter_map(|(_, program)| program.info().ok());
+        loaded.map(|info| info.id()).collect()
+    }
+
+    fn skipped(&self) -> u64 {
+        let ids = self.program_ids();
+        let ours = ProgInfoIter::default().filter(|info| ids.contains(&info.id));
+        ours.map(|info| info.recursion_misses).sum()
+    }
+}
+
+/// Creates the maps and reads the programs, with the filter patched in.
+fn load_object(scope: &Scope, is_verbose: bool) -> Result<Ebpf, UprobeError> {
+    let (filter, cgroup_id, cgroup_level) = match scope {
+        Scope::All => (FILTER_ALL, 0, 0),
+        Scope::Processes(_) => (FILTER_PIDS, 0, 0),
+        Scope::Cgroup { id, level } => (FILTER_CGROUP, *id, *level),
+    };
+    let (task_tid, task_pid) = if filter == FILTER_PIDS { task_offsets()? } else { (0, 0) };
+    let log_level = if is_verbose { Level::Debug as u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("FILTER", &filter, true)
+        .override_global("CGROUP_ID", &cgroup_id, true)
+        .override_global("CGROUP_LEVEL", &cgroup_level, true)
+        .override_global("TASK_TID", &task_tid, true)
+        .override_global("TASK_PID", &task_pid, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
+    // Maps of what is off stay as small as the kernel lets them be.
+    if filter != FILTER_PIDS {
+        loader.map_max_entries("PIDS", 1);
+    }
+    if !is_verbose {
+        loader.map_max_entries("AYA_LOGS", 4096);
+    }
+    loader.load(OBJECT).map_err(|source| match &source {
+        aya::EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_denied(io_error) => {
+            UprobeError::NotPermitted
+        }
+        _ => UprobeError::Object { source },
+    })
+}
+
+/// Offsets of `pid` and `tgid` in the kernel's `task_struct`, in bytes: hz's tid and pid.
+fn task_offsets() -> Result<(u32, u32), UprobeError> {
+    let btf = libbpf_rs::btf::Btf::from_vmlinux().map_err(|_| UprobeError::NoBtf)?;
+    let task: Struct<'_> = btf.type_by_name("task_struct").ok_or(UprobeError::NoBtf)?;
+    let offset = |name: &str| {
+        let member = task.iter().find(|member| member.name.is_some_and(|found| found == name))?;
+        match member.attr {
+            MemberAttr::Normal { offset } => Some(offset / 8),
+            MemberAttr::BitField { .. } => None,
+        }
+    };
+    offset("pid").zip(offset("tgid")).ok_or(UprobeError::NoBtf)
+}
+
+/// Fills the map of targets: the hooks that keep it up to date come first, so that no process is
+/// born or dies between them and the look at `/proc`.
+fn target_processes(bpf: &mut Ebpf, pids: &[u32], follow: bool) -> Result<(), UprobeError> {
+    let btf = Btf::from_sys_fs().map_err(|_| UprobeError::NoBtf)?;
+    attach_tracepoint(bpf, ("uprobe_free", "sched_process_free"), &btf)?;
+    if follow {
+        attach_tracepoint(bpf, ("uprobe_fork", "sched_process_fork"), &btf)?;
+    }
+    let mut targets: HashMap<MapData, u32, u8> = take_map(bpf, "PIDS")?;
+    insert(&mut targets, pids)?;
+    for pid in pids {
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            return Err(UprobeError::NoSuchProcess { pid: *pid });
+        }
+    }
+    let mut known = BTreeSet::new();
+    while follow {
+        // What a child starts before it is inserted is found by the next look.
+        let found = descendants(pids)?;
+        let new: Vec<_> = found.difference(&known).copied().collect();
+        if new.is_empty() {
+            break;
+        }
+        insert(&mut targets, &new)?;
+        known.extend(new);
+    }
+    Ok(())
+}
+
+fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), UprobeError> {
+    for pid in pids {
+        targets.insert(pid, 0, 0).map_err(|source| match source {
+            MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                UprobeError::TooManyProcesses { count: pids.len() }
+            }
+            source => UprobeError::Map { map: "PIDS", source },
+        })?;
+    }
+    Ok(())
+}
+
+fn attach_tracepoint(
+    bpf: &mut Ebpf,
+    (name, tracepoint): (&'static str, &str),
+    btf: &Btf,
+) -> Result<(), UprobeError> {
+    let program: &mut BtfTracePoint = program(bpf, name)?;
+    program.load(tracepoint, btf).map_err(program_error(name))?;
+    program.attach().map_err(program_error(name))?;
+    Ok(())
+}
+
+/// Which processes get the breakpoints. The programs filter in any case: a `vfork`ed child runs in
+/// its parent's memory, breakpoints included.
+fn uprobe_scope(scope: &Scope, follow_children: bool) -> UProbeScope {
+    match scope {
+        Scope::Processes(pids) if !follow_children && pids.len() == 1 => {
+            NonZeroU32::new(pids[0]).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
+        }
+        _ => UProbeScope::AllProcesses,
+    }
+}
+
+/// Puts a program on sites, each with its number as the cookie.
+fn attach_all(
+    bpf: &mut Ebpf,
+    name: &'static str,
+    sites: &[(u64, &Site)],
+    scope: UProbeScope,
+) -> Result<Vec<UProbeLink>, UprobeError> {
+    let program: &mut UProbe = program(bpf, name)?;
+    let mut links = Vec::with_capacity(sites.len());
+    for (number, site) in sites {
+        let location = UProbeAttachLocation::AbsoluteOffset(site.file_offset);
+        let point = UProbeAttachPoint { location, cookie: Some(*number) };
+        let attached = program.attach(point, &site.binary, scope);
+        let link = attached.and_then(|id| program.take_link(id));
+        links.push(link.map_err(|source| match source {
+            source if is_program_denied(&source) => UprobeError::NotPermitted,
+            source => UprobeError::Attach {
+                symbol: site.symbol.clone(),
+                binary: site.binary.clone(),
+                file_offset: site.file_offset,
+                source,
+            },
+        })?);
+    }
+    Ok(links)
+}
+
+fn program<'a, T>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, UprobeError>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let missing = UprobeError::Program { program: name, source: ProgramError::NotLoaded };
+    bpf.program_mut(name).ok_or(missing)?.try_into().map_err(program_error(name))
+}
+
+fn program_error(program: &'static str) -> impl Fn(ProgramError) -> UprobeError {
+    move |source| {
+        if is_program_denied(&source) {
+            UprobeError::NotPermitted
+        } else {
+            UprobeError::Program { program, source }
+        }
+    }
+}
+
+fn take_map<T: TryFrom<Map, Error = MapError>>(
+    bpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, UprobeError> {
+    let missing = MapError::InvalidName { name: name.to_owned() };
+    let map = bpf.take_map(name).ok_or(missing).map_err(map_error(name))?;
+    map.try_into().map_err(map_error(name))
+}
+
+fn map_error(map: &'static str) -> impl Fn(MapError) -> UprobeError {
+    move |source| UprobeError::Map { map, source }
+}
+
+fn is_program_denied(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EPERM),
+        ProgramError::SyscallError(error) => is_denied(&error.io_error),
+        _ => false,
+    }
+}
+
+fn is_denied(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::PermissionDenied
+}

@@ -1,0 +1,163 @@
+//! What a probe costs depends on the instruction it replaces.
+//!
+//! The kernel emulates a few instructions; every other one it executes out of line, one step under
+//! the trap flag, which takes a second exception and twenty times the time.
+//! <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>: `branch_setup_xol_ops`
+//! and `push_setup_xol_ops` say which.
+
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic};
+
+/// What the kernel does with the instruction under a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FirstInstruction {
+    /// It is emulated: the cheap way.
+    Emulated,
+    /// It is single-stepped: about twenty times dearer.
+    Stepped {
+        /// The instruction, in AT&T syntax.
+        instruction: String,
+    },
+    /// It could not be decoded.
+    Unknown,
+    /// Not x86-64: hz does not know this architecture's rules.
+    NotChecked,
+}
+
+/// `endbr64`.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+
+/// Judges the instruction at the start of `code`, which is at `address`.
+pub(super) fn judge(code: &[u8], address: u64) -> FirstInstruction {
+    let instruction = decode(code, address);
+    if instruction.is_invalid() {
+        return FirstInstruction::Unknown;
+    }
+    if is_emulated(code, &instruction) {
+        return FirstInstruction::Emulated;
+    }
+    let mut text = String::new();
+    GasFormatter::new().format(&instruction, &mut text);
+    FirstInstruction::Stepped { instruction: text }
+}
+
+/// Bytes to go past the function's start to find a cheaper instruction, which every call executes
+/// too and which no jump comes back to: a `push` behind an `endbr64`. The return address is still
+/// on top of the stack there, so that return probes work as well.
+pub(super) fn cheaper_start(code: &[u8]) -> u64 {
+    let Some(rest) = code.strip_prefix(&ENDBR64) else { return 0 };
+    if is_push(&decode(rest, 0), rest) { ENDBR64.len() as u64 } else { 0 }
+}
+
+fn decode(code: &[u8], address: u64) -> Instruction {
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode()
+}
+
+fn is_emulated(code: &[u8], instruction: &Instruction) -> bool {
+    is_nop(code, instruction) || is_push(instruction, code) || is_branch(instruction, code)
+}
+
+/// The kernel compares with the ones it would write itself, and takes any prefix before 0x90.
+fn is_nop(code: &[u8], instruction: &Instruction) -> bool {
+    const NOPS: [&[u8]; 6] = [
+        &[0x0f, 0x1f, 0x00],
+        &[0x0f, 0x1f, 0x40, 0x00],
+        &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+        &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+        &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+        &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    ];
+    let code = &code[..instruction.len().min(code.len())];
+    let is_one_byte = code.last() == Some(&0x90) && instruction.mnemonic() == Mnemonic::Nop;
+    is_one_byte || NOPS.contains(&code)
+}
+
+/// `push` of a 64-bit register, with a REX prefix at most.
+fn is_push(instruction: &Instruction, code: &[u8]) -> bool {
+    let prefix = code.first().copied().unwrap_or_default();
+    let has_only_rex = instruction.len() == 1 || (0x40..0x50).contains(&prefix);
+    instruction.code() == Code::Push_r64 && instruction.len() <= 2 && has_only_rex
+}
+
+/// Relative `call` and `jmp`, and jumps on a flag; none with an operand-size prefix.
+fn is_branch(instruction: &Instruction, code: &[u8]) -> bool {
+    let code = &code[..instruction.len().min(code.len())];
+    let opcode = code.iter().position(|byte| !is_prefix(*byte)).unwrap_or(code.len());
+    let (prefixes, rest) = code.split_at(opcode);
+    let is_relative =
+        matches!(rest, [0xe8 | 0xe9 | 0xeb | 0x70..=0x7f, ..] | [0x0f, 0x80..=0x8f, ..]);
+    is_relative && !prefixes.contains(&0x66)
+}
+
+fn is_prefix(byte: u8) -> bool {
+    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stepped(instruction: &str) -> FirstInstruction {
+        FirstInstruction::Stepped { instruction: instruction.to_owned() }
+    }
+
+    #[test]
+    fn what_the_kernel_emulates_is_cheap() {
+        let cheap: [&[u8]; 14] = [
+            &[0x55],
+            &[0x41, 0x57],
+            &[0x90],
+            &[0x66, 0x90],
+            &[0x0f, 0x1f, 0x00],
+            &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+            &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+            &[0xe8, 1, 2, 3, 4],
+            &[0xe9, 1, 2, 3, 4],
+            &[0xeb, 5],
+            &[0x74, 5],
+            &[0x0f, 0x84, 1, 2, 3, 4],
+            &[0x0f, 0x8f, 1, 2, 3, 4],
+            &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+        ];
+        for code in cheap {
+            assert_eq!(judge(code, 0x1000), FirstInstruction::Emulated, "{code:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_stepped_is_named() {
+        let dear: [(&[u8], &str); 8] = [
+            (&ENDBR64, "endbr64"),
+            (&[0x48, 0x83, 0xec, 0x18], "sub $0x18,%rsp"),
+            (&[0x48, 0x89, 0xf8], "mov %rdi,%rax"),
+            (&[0x31, 0xc0], "xor %eax,%eax"),
+            (&[0xc3], "ret"),
+            (&[0x68, 1, 0, 0, 0], "push $1"),
+            (&[0xff, 0xe0], "jmp *%rax"),
+            (&[0xe3, 2], "jrcxz 0x0000000000001004"),
+        ];
+        for (code, text) in dear {
+            assert_eq!(judge(code, 0x1000), stepped(text), "{code:x?}");
+        }
+        assert_eq!(judge(&[], 0), FirstInstruction::Unknown);
+        assert_eq!(judge(&[0x06], 0), FirstInstruction::Unknown);
+    }
+
+    #[test]
+    fn only_a_push_behind_an_endbr64_is_preferred() {
+        assert_eq!(cheaper_start(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55]), 4);
+        assert_eq!(cheaper_start(&[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x54]), 4);
+        assert_eq!(cheaper_start(&[0xf3, 0x0f, 0x1e, 0xfa, 0xeb, 0xfe]), 0);
+        assert_eq!(cheaper_start(&[0xf3, 0x0f, 0x1e, 0xfa]), 0);
+        assert_eq!(cheaper_start(&[0x55]), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged(code in proptest::collection::vec(any::<u8>(), 0..20), address: u64) {
+            let _ = judge(&code, address);
+            let _ = cheaper_start(&code);
+        }
+    }
+}
