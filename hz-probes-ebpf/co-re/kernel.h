@@ -18,9 +18,9 @@ typedef __u32 uint32_t;
 typedef __u64 uint64_t;
 typedef int pid_t;
 typedef _Bool bool;
-#define true 1
-#define false 0
-#define NULL ((void *)0)
+#define true	   1
+#define false	   0
+#define NULL	   ((void *)0)
 #define UINT32_MAX 0xffffffffu
 
 enum bpf_map_type {
@@ -30,8 +30,8 @@ enum bpf_map_type {
 };
 
 /* Flags of helpers, from include/uapi/linux/bpf.h. */
-#define BPF_ANY 0
-#define BPF_NOEXIST 1
+#define BPF_ANY		 0
+#define BPF_NOEXIST	 1
 #define BPF_RB_NO_WAKEUP 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -13,7 +13,7 @@ mod trace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hz_trace::{error::StartError, session::RecordError};
+use hz_trace::session::RecordError;
 use std::{io, process::ExitCode};
 
 /// Exit code of a command that this host cannot run.
@@ -25,6 +25,8 @@ Examples:
   hz-trace --export=svg --output=make.svg -- make -j4
                                                 a command and its children, until it ends
   hz-trace -a -d 5                              5 s of the whole system
+  hz-trace -p 4711 --uprobe libc.so.6:malloc%return
+                                                with every call of malloc, and how long it took
   hz-trace record -o app.hzt -p 4711            record now, until Ctrl-C …
   hz-trace report app.hzt                       … and ask later, on any machine
   hz-trace export app.hzt --from 2.1s --to 2.4s a part of it, as a picture
@@ -78,8 +80,8 @@ impl Cli {
 /// 3 if this host cannot do it, 1 if it went wrong.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let cannot_run = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<StartError>()
-            || matches!(cause.downcast_ref::<RecordError>(), Some(RecordError::Start(_)))
+        let record = cause.downcast_ref::<RecordError>();
+        matches!(record, Some(RecordError::Start(_) | RecordError::Uprobe(_)))
     };
     if error.chain().any(cannot_run) {
         return ExitCode::from(CANNOT_RUN_HERE);

@@ -45,6 +45,10 @@ impl Observer for Console {
         }
     }
 
+    fn warn(&mut self, warning: &str) {
+        eprintln!("hz-trace: warning: {warning}");
+    }
+
     fn progress(&mut self, progress: &Progress) {
         if self.is_quiet || !self.is_terminal {
             return;

@@ -1,7 +1,10 @@
 //! What to record: options that `hz-trace` and `hz-trace record` share.
 
 use clap::Args;
-use hz_trace::session::{DEFAULT_RING_BYTES, Settings, TargetSpec};
+use hz_trace::{
+    session::{DEFAULT_RING_BYTES, Settings, TargetSpec},
+    symbol::UprobeSpec,
+};
 use std::{path::PathBuf, time::Duration};
 
 #[derive(Debug, Args)]
@@ -18,6 +21,10 @@ pub(crate) struct TargetArgs {
     /// Leave out processes that the target starts
     #[arg(long)]
     no_children: bool,
+    /// Observe a function in user space: a mark where it is entered or, with %return, a span until
+    /// it returns; repeatable. SYMBOL may be a glob
+    #[arg(long = "uprobe", value_name = "BINARY:SYMBOL[%return]")]
+    uprobes: Vec<UprobeSpec>,
     /// Stop after this long, e.g. 10, 500ms, 2m [default: until Ctrl-C or the target ends]
     #[arg(short, long, value_name = "SECONDS", value_parser = duration)]
     duration: Option<Duration>,
@@ -53,6 +60,7 @@ impl TargetArgs {
         };
         Settings {
             follow_children: !self.no_children,
+            uprobes: self.uprobes,
             duration: self.duration,
             ring_bytes: usize::from(self.ring_size) << 20,
             is_verbose: self.verbose > 1,

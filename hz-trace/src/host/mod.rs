@@ -1,11 +1,13 @@
 //! What this host can do: kernel types, control groups, clocks, its own identity.
 
 mod btf;
+mod capability;
 mod cgroup;
 pub mod clock;
 mod steal;
 
 pub use btf::KernelTypes;
+pub use capability::{Capability, may_trace};
 pub use cgroup::Cgroup;
 pub use steal::StealClock;
 

@@ -17,6 +17,9 @@ pub(super) const STREAM_SNAPSHOT: u16 = 0x8000;
 /// The stream of records that hz makes itself.
 pub(super) const STREAM_HOST: u16 = 0x8001;
 
+/// The stream of user probes.
+pub(super) const STREAM_UPROBES: u16 = 0x8002;
+
 /// A batch is written when it is this old, so that a kill costs little.
 const AGE_MAX: Duration = Duration::from_millis(250);
 

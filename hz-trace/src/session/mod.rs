@@ -5,16 +5,18 @@ mod collector;
 mod disk;
 mod own;
 mod target;
+mod user_probes;
 
 pub use target::TargetSpec;
 
 use crate::{
     error::{StartError, TargetError},
     host::{self, StealClock, clock},
-    recording::{LedgerRow, Meta, OwnCost, State, schema},
-    source::{Sched, SchedSettings},
+    recording::{BpfCost, LedgerRow, Meta, OwnCost, State, schema},
+    source::{Drain, Sched, SchedSettings, UprobeError},
+    symbol::{ResolveError, UprobeSpec},
 };
-use collector::{Collector, STREAM_SNAPSHOT};
+use collector::{Collector, STREAM_SNAPSHOT, STREAM_UPROBES};
 use disk::Disk;
 use own::OwnMeter;
 use std::{
@@ -25,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use target::{Attached, Watch};
+use user_probes::UserProbes;
 
 /// How long the reader sleeps between two looks at the rings. Nobody wakes it: a wake-up per
 /// record would cost more than the record.
@@ -47,6 +50,8 @@ pub struct Settings {
     pub target: TargetSpec,
     /// Whether processes that the target starts are recorded too.
     pub follow_children: bool,
+    /// Functions in user space to observe.
+    pub uprobes: Vec<UprobeSpec>,
     /// When to stop; `None`: when told to, or when the target ends.
     pub duration: Option<Duration>,
     /// Memory of all rings together, in bytes.
@@ -66,6 +71,7 @@ impl Settings {
         Self {
             target,
             follow_children: true,
+            uprobes: Vec::new(),
             duration: None,
             ring_bytes: DEFAULT_RING_BYTES,
             is_verbose: false,
@@ -85,6 +91,12 @@ pub enum RecordError {
     /// The target is not there.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A user probe names no function.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// User probes cannot run here.
+    #[error(transparent)]
+    Uprobe(#[from] UprobeError),
     /// The file could not be written; what was written before is a sound recording.
     #[error("cannot write the recording")]
     Write(#[source] io::Error),
@@ -105,6 +117,8 @@ pub struct Progress {
 pub trait Observer {
     /// Everything is attached; `hook` is what the programs got.
     fn recording(&mut self, meta: &Meta);
+    /// Something the user should know, before recording begins.
+    fn warn(&mut self, warning: &str);
     /// About once a second.
     fn progress(&mut self, progress: &Progress);
     /// Asked every few milliseconds: whether to end the recording now.
@@ -147,13 +161,53 @@ pub fn record<W: Write + Send + 'static>(
         is_verbose: settings.is_verbose,
         prefer_raw: settings.prefer_raw,
     })?;
-    Session::begin(settings, sched, attached, own, out)?.run(observer)
+    let user_probes = UserProbes::attach(
+        &settings.uprobes,
+        &attached.scope,
+        settings.follow_children,
+        settings.is_verbose,
+    )?;
+    user_probes.warnings().for_each(|warning| observer.warn(&warning));
+    let probes = Probes { sched, user_probes };
+    Session::begin(settings, probes, attached, own, out)?.run(observer)
+}
+
+/// Every probe of a session.
+#[derive(Debug)]
+struct Probes {
+    sched: Sched,
+    user_probes: UserProbes,
+}
+
+impl Probes {
+    /// Their names, with the hook each one got.
+    fn names(&self) -> Vec<String> {
+        let sched = format!("sched ({})", self.sched.hook());
+        let uprobe = self.user_probes.is_on().then(|| "uprobe".to_owned());
+        std::iter::once(sched).chain(uprobe).collect()
+    }
+
+    fn ledger_and_cost(&self) -> (Vec<LedgerRow>, Vec<BpfCost>) {
+        let (mut ledger, mut cost) = (self.sched.ledger(), self.sched.cost());
+        let (rows, skipped_by_kernel) = self.user_probes.ledger();
+        if self.user_probes.is_on() {
+            let program = "uprobe".to_owned();
+            cost.push(BpfCost { program, skipped_by_kernel, ..BpfCost::default() });
+        }
+        ledger.extend(rows);
+        (ledger, cost)
+    }
+
+    fn detach(&mut self) {
+        self.user_probes.detach();
+        self.sched.detach();
+    }
 }
 
 /// A recording in progress.
 struct Session<'a> {
     settings: &'a Settings,
-    sched: Sched,
+    probes: Probes,
     collector: Rc<RefCell<Collector>>,
     disk: Disk,
     own: OwnMeter,
@@ -168,12 +222,12 @@ impl<'a> Session<'a> {
     /// Attaches everything; a command is still held.
     fn begin<W: Write + Send + 'static>(
         settings: &'a Settings,
-        mut sched: Sched,
+        mut probes: Probes,
         attached: Attached,
         own: OwnMeter,
         out: W,
     ) -> Result<Self, RecordError> {
-        let start_ns = sched.attach()?;
+        let start_ns = probes.sched.attach()?;
         let meta = Meta {
             hz_version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::name(),
@@ -182,9 +236,9 @@ impl<'a> Session<'a> {
             start_ns,
             start_realtime_ns: clock::realtime_ns(),
             target: attached.target,
-            probes: vec![format!("sched ({})", sched.hook())],
-            not_collected: missing_tracepoints(&sched),
-            uprobes: Vec::new(),
+            probes: probes.names(),
+            not_collected: missing_tracepoints(&probes.sched),
+            uprobes: probes.user_probes.names(),
             schema: schema(),
         };
         let collector = Rc::new(RefCell::new(Collector::default()));
@@ -193,7 +247,7 @@ impl<'a> Session<'a> {
         let watch = Watch::new(attached.held, attached.watched);
         Ok(Self {
             settings,
-            sched,
+            probes,
             collector,
             disk,
             own,
@@ -208,35 +262,41 @@ impl<'a> Session<'a> {
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
         let sink = Rc::clone(&self.collector);
         let drain =
-            self.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
+            self.probes.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
         self.snapshot(false)?;
         self.own.mark_started();
         observer.recording(&self.meta);
         self.watch.release()?;
         let because = loop {
             std::thread::sleep(TICK);
-            while drain.run() {
-                self.hand_over(false)?;
-            }
-            self.hand_over(false)?;
+            self.drain(&drain)?;
             self.each_second(observer)?;
             if let Some(because) = self.reason_to_stop(observer) {
                 break because;
             }
         };
         self.snapshot(true)?;
-        self.sched.detach();
+        self.probes.detach();
         let end_ns = clock::monotonic_ns();
-        while drain.run() {
-            self.hand_over(false)?;
-        }
+        self.drain(&drain)?;
         self.hand_over(true)?;
         self.finish(because, end_ns)
     }
 
+    /// Empties the rings.
+    fn drain(&mut self, drain: &Drain<'_>) -> Result<(), RecordError> {
+        let collector = Rc::clone(&self.collector);
+        let mut keep = |record: &[u8]| collector.borrow_mut().push(STREAM_UPROBES, record);
+        self.probes.user_probes.drain(&mut keep);
+        while drain.run() {
+            self.hand_over(false)?;
+        }
+        self.hand_over(false)
+    }
+
     fn snapshot(&self, is_last: bool) -> Result<(), StartError> {
         let mut collector = self.collector.borrow_mut();
-        self.sched.snapshot(is_last, |record| collector.push(STREAM_SNAPSHOT, record))
+        self.probes.sched.snapshot(is_last, |record| collector.push(STREAM_SNAPSHOT, record))
     }
 
     /// Gives full batches to the disk, or all of them.
@@ -252,7 +312,7 @@ impl<'a> Session<'a> {
 
     fn each_second(&mut self, observer: &mut dyn Observer) -> Result<(), RecordError> {
         let into_second = self.last_second.elapsed();
-        self.sched.measure(self.settings.always_measure || into_second < MEASURED);
+        self.probes.sched.measure(self.settings.always_measure || into_second < MEASURED);
         if into_second < SECOND {
             return Ok(());
         }
@@ -286,8 +346,7 @@ impl<'a> Session<'a> {
     }
 
     fn state(&mut self, is_final: bool, because: &str) -> State {
-        let ledger = self.sched.ledger();
-        let bpf = self.sched.cost();
+        let (ledger, bpf) = self.probes.ledger_and_cost();
         let collector = self.collector.borrow();
         State {
             time_ns: clock::monotonic_ns(),

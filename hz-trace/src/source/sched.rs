@@ -282,7 +282,8 @@ fn attach_rank(program: &str) -> u8 {
 }
 
 fn refused(source: libbpf_rs::Error) -> StartError {
-    if source.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+    // The verifier, too, refuses with a permission error.
+    if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !host::may_trace() {
         return StartError::NotPermitted { probe: NAME };
     }
     StartError::Refused { probe: NAME, source }
