@@ -227,6 +227,7 @@ impl<'a> Session<'a> {
         own: OwnMeter,
         out: W,
     ) -> Result<Self, RecordError> {
+        probes.sched.measure(settings.always_measure);
         let start_ns = probes.sched.attach()?;
         let meta = Meta {
             hz_version: env!("CARGO_PKG_VERSION").to_owned(),
