@@ -30,8 +30,8 @@ pub(super) fn draw(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
             Shows::Cpu(cpu) => {
                 open_cpu(canvas, number, (lane, &model.cpus[cpu], &sorted[cpu]))?;
                 who_ran(scene, canvas, (lane, &sorted[cpu]))?;
-                close_lane(canvas)?;
                 lost(scene, canvas, (lane, &model.cpus[cpu]))?;
+                close_lane(canvas)?;
             }
             Shows::Thread(_) | Shows::Folded => {}
         }
@@ -157,12 +157,17 @@ fn lost(scene: &Scene<'_>, canvas: &Canvas, (lane, cpu): (&Lane, &Cpu)) -> io::R
         })?;
         canvas.rect(from..to, lane.y(), Paint::LOST)?;
         let text = format!("{} lost", count(lost.count));
-        let width = Type::ALARM.width(&text);
-        if from - width - 4 * PX > said_until {
+        let width = Type::FLAG.width(&text) + 8 * PX;
+        if lane.height >= 12 * PX && from - width > said_until {
+            canvas.rect(
+                from - width..from,
+                lane.baseline() - 11 * PX..lane.baseline() + 3 * PX,
+                Paint::LOST,
+            )?;
             canvas.text(
                 &text,
-                (from - 3 * PX, lane.baseline()),
-                Type::ALARM.anchored(HPos::Right),
+                (from - 4 * PX, lane.baseline()),
+                Type::FLAG.anchored(HPos::Right),
             )?;
             said_until = to;
         }
