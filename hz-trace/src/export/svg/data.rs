@@ -12,12 +12,14 @@ use super::cpu_columns::runs_between;
 use super::encode::{Bytes, safe_json};
 use super::layout::{Lane, PLOT, Shows};
 use super::pieces::{Slice, gather};
+use super::style::CLASSES;
 use super::survey::{Wait, tiles_between};
 use super::words;
 use super::{CALL_BYTES, DATA_BYTES, PX};
 use crate::model::{Call, Cpu, Span, State, ThreadIndex, Waker, Who};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 
 /// Names that are embedded; threads beyond them are "another thread".
@@ -52,6 +54,8 @@ struct Data {
     /// Thread id, process id, name and colour of everybody who is mentioned. The first is nobody.
     actors: Vec<(u32, u32, String, String)>,
     probes: Vec<String>,
+    /// The plain colour of every class.
+    paints: BTreeMap<&'static str, String>,
     lanes: Vec<LaneData>,
     worst: Vec<WaitData>,
 }
@@ -124,6 +128,7 @@ fn data(scene: &Scene<'_>) -> Data {
         plot: [PLOT.start / PX, PLOT.end / PX, top / PX, bottom / PX],
         actors: encoder.actors,
         probes: subject.about.probes.iter().map(|name| words::printable(name)).collect(),
+        paints: CLASSES.iter().map(|(paint, class)| (*class, paint.hex())).collect(),
         lanes,
         worst,
     }

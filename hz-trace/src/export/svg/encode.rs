@@ -5,10 +5,6 @@
 pub(super) struct Bytes(Vec<u8>);
 
 impl Bytes {
-    pub(super) const fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Appends seven bits per byte, the lowest first; all but the last byte have their top bit
     /// set.
     pub(super) fn number(&mut self, mut number: u64) {
@@ -110,7 +106,7 @@ mod tests {
                 prop_assert_eq!(read, number);
                 at += length;
             }
-            prop_assert_eq!(at, bytes.len());
+            prop_assert_eq!(at, bytes.0.len());
         }
 
         #[test]
