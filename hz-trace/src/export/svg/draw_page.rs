@@ -145,7 +145,9 @@ pub(super) fn footer(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     }
     canvas.backend(SvgBackend::close)?;
     y += 20 * PX;
+    canvas.backend(|backend| backend.open("g", &[("class", "remark")]))?;
     canvas.text(&remark(scene), (PLOT.start, y), Type::SMALL)?;
+    canvas.backend(SvgBackend::close)?;
     for missing in &scene.subject.about.not_collected {
         y += 16 * PX;
         let text = format!("Not collected: {}", words::printable(missing));

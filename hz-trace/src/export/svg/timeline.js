@@ -42,6 +42,7 @@ function redraw() {
     group.classList.toggle('hit', focus !== null && lane.kind === 'thread' && focus.has(lane.actor));
   });
   const isCoarse = data.resolution > 0 && view.columnNs < data.resolution;
+  detail.textContent = isStill ? detailStill : detailStill.replace(/^[^;]*/, `A column of 1 px is ${duration(view.columnNs)}`);
   remark.textContent = isCoarse ? `Shorter than ${duration(data.resolution)} is aggregated in this file; export a part with --from/--to to see it` : '';
   root.dataset.view = `${Math.round(view.start)}-${Math.round(view.end)}`;
 }
@@ -292,7 +293,7 @@ function searchBox() {
   const frame = element('foreignObject', { x: data.plot[1] - 186, y: 37, width: 160, height: 22 });
   const input = document.createElementNS(XHTML, 'input');
   input.setAttribute('type', 'search');
-  input.setAttribute('placeholder', 'search name, tid, pid  ( / )');
+  input.setAttribute('placeholder', 'name, tid or pid  /');
   input.setAttribute('aria-label', 'Search threads by name, thread id or process id');
   input.setAttribute('class', 'hz-search');
   input.addEventListener('input', () => find(input.value));
@@ -323,6 +324,8 @@ const marks = element('g', { class: 'marks' }), tip = element('g', { class: 'tip
 const help = helpPanel(), box = searchBox(), search = box.firstChild;
 const tally = element('text', { class: 'muted tally', x: data.plot[1] - 192, y: 52, 'text-anchor': 'end', 'font-size': 11 });
 const remark = element('text', { class: 'muted coarse', x: data.plot[1], y: data.plot[3] + 38, 'text-anchor': 'end', 'font-size': 11 });
+
+const detail = root.querySelector('.remark text'), detailStill = detail.textContent;
 
 groups.forEach(prepareLane);
 root.append(marks, box, helpButton(), tally, remark, help, tip);

@@ -89,7 +89,8 @@ function drawThread(lane, view) {
   view.visible(pieces, (piece) => {
     const isLong = !piece.shares && piece.end - piece.start >= view.columnNs;
     if (isLong) long.push(piece);
-    if (piece.hasMoved && piece.start >= view.start) moved.add(view.column(piece.start));
+    if (piece.hasMoved && piece.shares) drawRestless(paths, top, view, piece);
+    else if (piece.hasMoved && piece.start >= view.start) moved.add(view.column(piece.start));
     view.split(piece, (column, time) => {
       if (!isLong) isCrowded[column] = 1;
       if (!piece.shares) mixes[column * STATES + piece.state] += time;
@@ -108,6 +109,12 @@ function drawThread(lane, view) {
   moved.forEach((column) => paths.rect('moved', view.left + column, top - 2, 1, moved.size * 8 > view.columns ? 1 : 4));
   if (lane.calls) drawCalls(paths, lane, view);
   return paths.nodes();
+}
+
+/** Somewhere in a gathered piece it came to another CPU. */
+function drawRestless(paths, top, view, piece) {
+  const x = view.x(piece.start);
+  paths.rect('new', x, top - 2, Math.max(view.x(piece.end) - x, 1), 1);
 }
 
 function drawColumn(paths, lane, view, mixes, column) {
