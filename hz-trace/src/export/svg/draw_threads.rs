@@ -308,3 +308,32 @@ fn point_out(scene: &Scene<'_>, canvas: &Canvas, (lane, wait): (&Lane, &Wait)) -
     let baseline = lane.y().end + calls + 12 * PX;
     canvas.text(&text, (x, baseline), Type::NOTE.anchored(anchor))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_short_wait_is_seen_beside_a_long_run() {
+        let mut mix = Mix::default();
+        mix[place(State::Running)] = 999_999;
+        mix[place(State::Woken)] = 1;
+        assert_eq!(heights(&mix, 1_000_000, 14), [1, 13, 0, 0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happened_has_a_height_and_all_fit_the_lane(
+            mix in proptest::array::uniform8(prop_oneof![Just(0_u64), 1..1_000_000_u64]),
+            full in 6..30,
+        ) {
+            let heights = heights(&mix, mix.iter().sum(), full);
+            prop_assert!(heights.iter().sum::<i32>() <= full);
+            for (height, (states, ..)) in heights.iter().zip(PARTS) {
+                let ns: u64 = states.iter().map(|state| mix[place(*state)]).sum();
+                prop_assert_eq!(*height > 0, ns > 0);
+            }
+        }
+    }
+}

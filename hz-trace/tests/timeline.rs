@@ -1,0 +1,260 @@
+//! The timeline as a file: well-formed, golden, small, and safe whatever a process calls itself.
+
+use hz_trace as hz;
+use hz_trace::export::{About, EXPORTERS, Subject};
+use hz_trace::model::{Model, State};
+use proptest::prelude::*;
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+#[path = "support/simulate.rs"]
+mod simulate;
+
+fn about() -> About {
+    About {
+        title: "shop-api".to_owned(),
+        target: "pid 4711".to_owned(),
+        host: "build-7".to_owned(),
+        kernel: "6.18.5".to_owned(),
+        probes: vec!["libssl.so:SSL_read".to_owned(), "checkout".to_owned()],
+        lost: 1_204,
+        not_collected: vec!["steal time: this host is not a guest".to_owned()],
+        own_cpu_pct: Some(0.8),
+        own_memory_bytes: Some(41_000_000),
+    }
+}
+
+fn export(subject: &Subject<'_>) -> String {
+    let mut bytes = Vec::new();
+    EXPORTERS[0].export(subject, &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn svg(model: &Model) -> String {
+    export(&Subject::new(model, &about()))
+}
+
+/// What an SVG consists of.
+#[derive(Debug, Default, PartialEq)]
+struct Parts {
+    /// Elements by name.
+    elements: BTreeMap<String, usize>,
+    /// Attributes by name.
+    attributes: BTreeMap<String, usize>,
+    /// Text of `text` and `title` elements.
+    words: Vec<String>,
+    /// What is in scripts.
+    scripts: Vec<String>,
+}
+
+/// Reads an SVG; panics if it is not well-formed.
+fn read(svg: &str) -> Parts {
+    let mut reader = Reader::from_str(svg);
+    reader.config_mut().check_end_names = true;
+    let mut parts = Parts::default();
+    let mut open: Vec<String> = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            Event::Start(start) => open.push(parts.element(&start)),
+            Event::Empty(start) => drop(parts.element(&start)),
+            Event::End(_) => drop(open.pop()),
+            Event::Text(text) => parts.word(open.last(), &text.xml10_content()),
+            Event::GeneralRef(reference) => {
+                let name = format!("&{};", &*reference);
+                parts.word(open.last(), &quick_xml::escape::unescape(&name).unwrap());
+            }
+            Event::CData(data) => parts.scripts.push(data.to_string()),
+            Event::Eof => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(open, Vec::<String>::new());
+    parts
+}
+
+impl Parts {
+    fn element(&mut self, start: &BytesStart<'_>) -> String {
+        let name = start.name().as_ref().to_owned();
+        *self.elements.entry(name.clone()).or_default() += 1;
+        if matches!(name.as_str(), "text" | "title" | "desc") {
+            self.words.push(String::new());
+        }
+        for attribute in start.attributes() {
+            let key = attribute.unwrap().key.as_ref().to_owned();
+            *self.attributes.entry(key).or_default() += 1;
+        }
+        name
+    }
+
+    /// Text comes in parts, between references to characters.
+    fn word(&mut self, open: Option<&String>, text: &str) {
+        if open.is_some_and(|name| matches!(name.as_str(), "text" | "title" | "desc")) {
+            self.words.last_mut().unwrap().push_str(text);
+        }
+    }
+
+    fn data(&self) -> serde_json::Value {
+        let json = self.scripts.iter().find(|script| script.starts_with('{')).unwrap();
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn says(&self, words: &str) -> bool {
+        self.words.iter().any(|each| each.contains(words))
+    }
+}
+
+#[test]
+fn a_small_recording_looks_as_it_did() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/timeline/service.svg");
+    // The script has tests of its own, and the version changes.
+    let drawn = svg(&simulate::service()).replace(concat!("hz ", env!("CARGO_PKG_VERSION")), "hz");
+    let (drawn, _) = drawn.rsplit_once("<script>").unwrap();
+    let drawn = format!("{drawn}</svg>");
+    if std::env::var_os("HZ_BLESS").is_some() {
+        fs::write(&path, &drawn).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    let differs = golden.lines().zip(drawn.lines()).position(|(golden, drawn)| golden != drawn);
+    assert!(
+        golden == drawn,
+        "line {differs:?} differs from {}: look at the new picture, then HZ_BLESS=1",
+        path.display()
+    );
+}
+
+#[test]
+fn the_picture_says_what_matters() {
+    let parts = read(&svg(&simulate::service()));
+    for words in [
+        "shop-api",
+        "pid 4711 · 40.0 ms · 2 CPUs · 4 threads",
+        "lost 1 204",
+        "hz used 0.8 % CPU, 41 MB",
+        "Worst wait: worker-0 (tid 4712) waited 8.11 ms for CPU 1, at 13.1 ms, all behind rustc (pid 991).",
+        "8.11 ms waiting for CPU 1, all behind rustc (pid 991)",
+        "1 204 lost",
+        "1 204 records lost on CPU 0",
+        "runnable: waits for a CPU",
+        "not recorded",
+        "Not collected: steal time",
+        "15 ms",
+    ] {
+        assert!(parts.says(words), "{words}: {:#?}", parts.words);
+    }
+    assert!(!parts.says("stopped"), "the legend has only what there is");
+    let data = parts.data();
+    assert_eq!(data["resolution"], 0, "a small recording is embedded whole");
+    let worst = &data["worst"][0];
+    let length_ns = worst["end"].as_u64().unwrap() - worst["start"].as_u64().unwrap();
+    assert_eq!(length_ns, worst["ran"][0][1].as_u64().unwrap(), "{worst}");
+}
+
+#[test]
+fn a_part_of_a_recording_is_drawn_alone() {
+    let model = simulate::service();
+    let about = about();
+    let part = Subject::new(&model, &about).part(12_000_000, 16_000_000);
+    let parts = read(&export(&part));
+    assert!(parts.says("4.00 ms of 40.0 ms"), "{:#?}", parts.words);
+    assert!(parts.says("14.0 ms") || parts.says("14 ms"), "{:#?}", parts.words);
+    assert!(!parts.says("20 ms") && !parts.says("records lost on"), "{:#?}", parts.words);
+    assert_eq!(parts.data()["from_ns"], 12_000_000);
+    assert_eq!(parts.data()["span_ns"], 4_000_000);
+    let beyond = Subject::new(&model, &about).part(50_000_000, 60_000_000);
+    assert_eq!(beyond.duration_ns(), 0);
+    read(&export(&beyond));
+}
+
+#[test]
+fn nothing_recorded_is_a_picture_too() {
+    let parts = read(&svg(&Model::default()));
+    assert!(parts.says("No thread waited for a CPU."), "{:#?}", parts.words);
+}
+
+#[test]
+fn many_threads_share_a_lane_that_says_so() {
+    let parts = read(&svg(&simulate::busy_machine(4, 50_000_000, 90)));
+    assert!(parts.says("50 threads more"), "{:#?}", parts.words);
+    let lanes = parts.data()["lanes"].as_array().unwrap().len();
+    assert_eq!(lanes, 4 + 4 + 40 + 1);
+}
+
+#[test]
+fn a_large_recording_is_a_small_file() {
+    let model = simulate::storm(4_000_000_000);
+    assert!(model.records > 3_000_000 && model.switches > 1_000_000, "{}", model.records);
+    let drawn = svg(&model);
+    assert!(drawn.len() <= 2_000_000, "{} bytes", drawn.len());
+    assert!(read(&drawn).data()["resolution"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_large_machine_is_a_small_file() {
+    let drawn = svg(&simulate::busy_machine(64, 2_000_000_000, 400));
+    assert!(drawn.len() <= 2_000_000, "{} bytes", drawn.len());
+}
+
+/// The same recording with other names, in which nothing but text may differ.
+fn renamed(name: &[u8; 16], title: &str) -> (Parts, Parts) {
+    let model = simulate::service();
+    let mut hostile = model.clone();
+    hostile.threads.iter_mut().for_each(|thread| thread.comm = *name);
+    let mut plain = model.clone();
+    plain.threads.iter_mut().for_each(|thread| thread.comm = *b"plain\0\0\0\0\0\0\0\0\0\0\0");
+    let mut about = about();
+    let expected = read(&export(&Subject::new(&plain, &about)));
+    about.title = title.to_owned();
+    about.target = title.to_owned();
+    about.host = title.to_owned();
+    about.probes = vec![title.to_owned(); 2];
+    about.not_collected = vec![title.to_owned()];
+    (read(&export(&Subject::new(&hostile, &about))), expected)
+}
+
+fn check_harmless(name: &[u8; 16], title: &str) {
+    let (hostile, plain) = renamed(name, title);
+    assert_eq!(hostile.elements, plain.elements);
+    assert_eq!(hostile.attributes, plain.attributes);
+    assert_eq!(hostile.scripts.len(), plain.scripts.len());
+    let json = hostile.scripts.iter().find(|script| script.starts_with('{')).unwrap();
+    assert!(!json.contains(['<', '>', '&']), "safe in HTML too");
+    let shown = hostile.words.iter().flat_map(|words| words.chars());
+    for each in shown {
+        let is_bidi = matches!(each, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        assert!(!each.is_control() && !is_bidi, "{each:?}");
+    }
+}
+
+#[test]
+fn hostile_names_cannot_inject_anything() {
+    check_harmless(b"</script><img s/", "</title><script>alert(1)</script>");
+    check_harmless(b"]]><b onload=x>\0", "]]><![CDATA[");
+    check_harmless(b"\"'<&>&amp;&#0;\x01\0", "\" onload=\"alert(1)");
+    check_harmless(
+        b"\xff\xfe\xe2\x80\xae\xe2\x81\xa6\x1b[2J\x07\0\0\0",
+        "\u{202e}\u{0}\u{ffff}\r\n\u{85}",
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_name_injects_anything(name in any::<[u8; 16]>(), title in "\\PC{0,20}|.{0,20}") {
+        check_harmless(&name, &title);
+    }
+
+    #[test]
+    fn any_recording_is_drawn(cpus in 1..5_u16, threads in 1..12_u32, length_ns in 1..3_000_000_u64) {
+        let mut model = simulate::busy_machine(cpus, length_ns, threads);
+        // States that the simulation does not have.
+        let states = State::ALL.iter().cycle();
+        for (span, state) in model.threads[0].spans.iter_mut().zip(states) {
+            span.state = *state;
+        }
+        read(&svg(&model));
+    }
+}
