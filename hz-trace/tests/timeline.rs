@@ -1,5 +1,11 @@
 //! The timeline as a file: well-formed, golden, small, and safe whatever a process calls itself.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test dies where it fails, its helpers too"
+)]
+
 use hz_trace as hz;
 use hz_trace::export::{About, EXPORTERS, Subject};
 use hz_trace::model::{Model, State};

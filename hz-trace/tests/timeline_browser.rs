@@ -3,6 +3,12 @@
 //! Needs `chromium` in the path (scripts/setup installs it); without it the tests say that they
 //! are skipped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test dies where it fails, its helpers too"
+)]
+
 use hz_trace as hz;
 use hz_trace::export::{About, EXPORTERS, Subject};
 use hz_trace::model::Model;

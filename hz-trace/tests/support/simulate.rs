@@ -189,7 +189,9 @@ impl Simulation {
         let mean_ns = self.workers[worker].habit.run_ns;
         self.workers[worker].left_ns = self.about(mean_ns);
         let waker = match self.on_cpu.iter().flatten().next() {
-            Some(other) if self.random % 3 > 0 => Waker::Thread(ThreadIndex(*other as u32)),
+            Some(other) if !self.random.is_multiple_of(3) => {
+                Waker::Thread(ThreadIndex(*other as u32))
+            }
             _ => Waker::HardIrq,
         };
         self.span(worker, time_ns, State::Woken, waker);

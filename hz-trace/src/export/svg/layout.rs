@@ -95,9 +95,10 @@ impl Layout {
         lanes: &Lanes,
         (calls, notes): (&FxHashMap<ThreadIndex, Vec<Call>>, &[Wait]),
     ) -> Self {
-        let plot_y = 84 * PX..0;
+        let top = 84 * PX;
+        let plot_y = top..top;
         let empty = Self { lanes: Vec::new(), headings: Vec::new(), plot_y, height: 0 };
-        let mut stack = Stack { layout: empty, at: 84 * PX };
+        let mut stack = Stack { layout: empty, at: top };
         stack.cpus(subject);
         stack.threads(lanes, (calls, notes));
         stack.layout.plot_y.end = stack.at + 4 * PX;

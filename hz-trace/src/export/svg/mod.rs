@@ -16,6 +16,7 @@ mod draw_cpus;
 mod draw_page;
 mod draw_threads;
 mod encode;
+mod encoder;
 mod lanes;
 mod layout;
 mod pieces;
@@ -87,7 +88,7 @@ impl<'a> Scene<'a> {
         let model = subject.model;
         let survey = survey(model, &(subject.from_ns..subject.to_ns));
         let pixels = (PLOT.end - PLOT.start) / PX;
-        let visible_ns = subject.duration_ns() / pixels.unsigned_abs() as u64;
+        let visible_ns = subject.duration_ns() / u64::from(pixels.unsigned_abs());
         let lanes = Lanes::of(model, &survey, visible_ns);
         let calls = calls(subject);
         let notes = draw_threads::notes(&survey, &lanes, visible_ns);

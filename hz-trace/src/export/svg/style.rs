@@ -150,7 +150,7 @@ impl Type {
     }
 }
 
-/// Widths of DejaVu Sans, which is wider than most.
+/// Widths of the letters of `DejaVu Sans`, which is wider than most.
 fn em_width(each: char) -> f64 {
     match each {
         'i' | 'j' | 'l' | '.' | ',' | ':' | '\'' | '|' | ' ' | '·' => 0.32,
