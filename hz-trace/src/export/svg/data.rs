@@ -106,6 +106,7 @@ fn data(scene: &Scene<'_>) -> Data {
         encoder = Encoder::new(scene, (encoder.resolution_ns * 3 / 2).max(1_000));
         lanes = encoder.lanes();
     }
+    encoder.name_folded();
     let worst = scene.survey.worst.iter().map(|wait| encoder.wait(wait)).collect();
     let (top, bottom) = (scene.layout.plot_y.start, scene.layout.plot_y.end);
     Data {

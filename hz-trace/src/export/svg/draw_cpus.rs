@@ -53,9 +53,13 @@ fn open_cpu(
         about.push_str(&format!(", {} not recorded", percent(unknown_ns, total_ns)));
     }
     open_lane(canvas, number, &about)?;
-    let size = (lane.height * 10 / PX).min(120);
-    let look = Type::LABEL.sized(size.max(60)).anchored(HPos::Right);
-    canvas.text(&format!("CPU {}", cpu.id), (PLOT.start - 10 * PX, lane.baseline()), look)?;
+    // Thin lanes have no room for a label each.
+    let is_thin = lane.height < 10 * PX;
+    if !is_thin || cpu.id.is_multiple_of(8) {
+        let look = if is_thin { Type::SMALL } else { Type::LABEL.sized(120.min(lane.height + 20)) };
+        let at = (PLOT.start - 10 * PX, lane.baseline());
+        canvas.text(&format!("CPU {}", cpu.id), at, look.anchored(HPos::Right))?;
+    }
     canvas.rect(PLOT, lane.y(), Paint::LANE)?;
     canvas.backend(|backend| backend.open("g", &[("class", "tiles")]))
 }

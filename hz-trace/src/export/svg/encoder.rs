@@ -52,6 +52,13 @@ impl<'a> Encoder<'a> {
         new
     }
 
+    /// Threads without a lane of their own can be searched for as well.
+    pub(super) fn name_folded(&mut self) {
+        for thread in &self.scene.lanes.folded {
+            self.actor(*thread);
+        }
+    }
+
     fn actor(&mut self, index: ThreadIndex) -> usize {
         if let Some(known) = self.known.get(&index) {
             return *known;

@@ -131,7 +131,8 @@ impl Stack {
         let (density, lane, gap) = match cpus {
             0..=8 => (14, 22, 4),
             9..=32 => (10, 12, 3),
-            _ => (6, 8, 2),
+            33..=128 => (4, 6, 1),
+            _ => (2, 3, 0),
         };
         self.heading(
             "Density",

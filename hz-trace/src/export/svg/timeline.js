@@ -15,7 +15,7 @@ let focus = null;
 let matches = [], match = -1, drag = null, isDrawing = false;
 
 const HELP = [
-  'wheel, + −   zoom at the pointer', 'drag   pan; before any zoom and with Shift: zoom into what is marked', '← → h l   pan',
+  'wheel, + −   zoom at the pointer', 'drag   pan; with Shift or before any zoom: zoom into the part marked', '← → h l   pan',
   '↑ ↓ k j, Tab   go from lane to lane', 'click, Enter   isolate a thread; again: show all', '/   search by name, tid or pid; n N next, previous',
   '0, Esc   everything as it was', '?   this',
 ];
@@ -225,7 +225,8 @@ function find(words) {
   const hits = wanted ? data.actors.map((actor, place) => (isHit(actor, place) ? place : 0)).filter(Boolean) : [];
   matches = data.lanes.map((lane, place) => (lane.kind === 'thread' && hits.includes(lane.actor) ? place : -1)).filter((place) => place >= 0);
   match = -1;
-  tally.textContent = wanted ? `${hits.length} found` : '';
+  const shown = matches.length < hits.length ? `, ${matches.length} with a lane` : '';
+  tally.textContent = wanted ? `${hits.length} found${shown}` : '';
   setFocus(wanted ? new Set(hits) : null);
 }
 
@@ -310,8 +311,8 @@ function helpButton() {
 }
 
 function helpPanel() {
-  const panel = element('g', { class: 'help', transform: `translate(${data.plot[1] - 470} 66)` });
-  panel.append(element('rect', { class: 'tip-box', width: 470, height: HELP.length * 18 + 16, rx: 4 }));
+  const panel = element('g', { class: 'help', transform: `translate(${data.plot[1] - 520} 66)` });
+  panel.append(element('rect', { class: 'tip-box', width: 520, height: HELP.length * 18 + 16, rx: 4 }));
   HELP.forEach((line, row) => {
     const [keys, words] = line.split('   ');
     panel.append(element('text', { class: 'tip-text first', x: 12, y: 24 + row * 18 }, keys), element('text', { class: 'tip-text', x: 122, y: 24 + row * 18 }, words));

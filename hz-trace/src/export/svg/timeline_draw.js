@@ -144,6 +144,13 @@ function drawCalls(paths, lane, view) {
 
 /** What a CPU did in every column: nanoseconds by paint, idle, not recorded, number of threads. */
 function cpuColumns(lane, view) {
+  const known = lane.columns;
+  if (known && known.view === view && known.focus === focus) return known;
+  lane.columns = Object.assign(sortRuns(lane, view), { view, focus });
+  return lane.columns;
+}
+
+function sortRuns(lane, view) {
   const columns = Array.from({ length: view.columns }, () => ({ ran: new Map(), busy: 0, unknown: 0, threads: 0, actors: new Set(), isCrowded: false }));
   const long = [];
   view.visible(piecesOf(lane), (piece) => {
@@ -241,7 +248,7 @@ function drawNotes(view) {
   const nodes = [], red = data.paints.blocked;
   data.worst.filter((wait) => wait.note && wait.start < view.end && wait.end > view.start).forEach((wait) => {
     const lane = laneOfActor(wait.actor);
-    if (!lane) return;
+    if (!lane || (focus && !focus.has(wait.actor))) return;
     const from = view.x(wait.start), to = Math.max(view.x(wait.end), from + 2), [top, height] = lane.y;
     nodes.push(element('rect', { class: 'box', x: from - 1, y: top - 1, width: to - from + 2, height: height + 2, fill: 'none', stroke: red, 'stroke-width': 1.2 }));
     const isLeft = from + wait.note.length * 6.9 < view.right;

@@ -9,11 +9,11 @@ function duration(ns) {
   return ns < 999500000 ? digits(ns / 1e6) + ' ms' : digits(ns / 1e9) + ' s';
 }
 
-/** A moment, named so that ticks `step` apart differ. */
-function tickLabel(time, step) {
+/** A moment, named so that ticks `step` apart differ, in a unit of which it is less than `most`. */
+function tickLabel(time, step, most = 1e4) {
   if (time === 0) return '0';
   let unit = step < 1e3 ? 0 : step < 1e6 ? 1 : step < 1e9 ? 2 : 3;
-  while (unit < 3 && time / Math.pow(1e3, unit) >= 1e4) unit++;
+  while (unit < 3 && time / Math.pow(1e3, unit) >= most) unit++;
   const size = Math.pow(1e3, unit);
   let places = 0;
   while (places < 9 && step % (size / Math.pow(10, places)) !== 0) places++;
@@ -49,7 +49,7 @@ function wakerWords(waker) {
 
 function whenWords(start, end, view) {
   const step = Math.max(Math.pow(10, Math.floor(Math.log10(Math.max(view.columnNs, 1)))), 1);
-  const at = (time) => tickLabel(Math.round((data.from_ns + time) / step) * step, step);
+  const at = (time) => tickLabel(Math.round((data.from_ns + time) / step) * step, step, 1e3);
   return `from ${at(start)} to ${at(end)}`;
 }
 

@@ -1,5 +1,6 @@
 //! What the picture says in words.
 
+use super::draw_page::shortened;
 use super::survey::{Survey, Wait};
 use crate::analyze::Culprits;
 use crate::export::Subject;
@@ -38,7 +39,7 @@ pub(super) fn subtitle(subject: &Subject<'_>) -> String {
     }
     let threads = model.threads.iter().filter(|each| each.is_target && each.tid != 0).count();
     let parts = [
-        printable(&subject.about.target),
+        shortened(&printable(&subject.about.target), 80),
         time,
         counted(model.cpus.len() as u64, "CPU"),
         counted(threads as u64, "thread"),
