@@ -158,6 +158,110 @@ fn the_picture_says_what_matters() {
     assert_eq!(length_ns, worst["ran"][0][1].as_u64().unwrap(), "{worst}");
 }
 
+/// What the script reads, as timeline_data.js does.
+struct Numbers(Vec<u8>);
+
+impl Numbers {
+    fn of(base64: &str) -> Self {
+        let digit = |each: u8| match each {
+            b'A'..=b'Z' => each - b'A',
+            b'a'..=b'z' => each - b'a' + 26,
+            b'0'..=b'9' => each - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let bytes = base64.as_bytes().chunks(4).flat_map(|four| {
+            let bits = four.iter().fold(0, |bits, each| bits << 6 | u32::from(digit(*each)));
+            let padding = four.iter().filter(|each| **each == b'=').count();
+            bits.to_be_bytes()[1..4 - padding].to_vec()
+        });
+        Self(bytes.collect::<Vec<_>>().into_iter().rev().collect())
+    }
+
+    fn byte(&mut self) -> u64 {
+        self.0.pop().unwrap().into()
+    }
+
+    fn number(&mut self) -> u64 {
+        let byte = self.byte();
+        if byte < 128 { byte } else { (byte & 127) + 128 * self.number() }
+    }
+
+    /// Length of a piece of a thread's life in units.
+    fn thread_piece(&mut self, actors: u64) -> u64 {
+        let head = self.number();
+        let has = |flag: u64| head >> flag & 1 == 1;
+        if head % 16 == 8 {
+            let mask = self.byte();
+            (0..mask.count_ones()).for_each(|_| assert!(self.byte() > 0));
+            if mask & (1 << 3 | 1 << 4) != 0 {
+                self.number();
+            }
+            return head >> 6;
+        }
+        assert!(head % 16 < 8, "{head}");
+        if has(4) {
+            self.number();
+        }
+        if has(5) {
+            assert!(self.number() < 2 + actors);
+        }
+        head >> 6
+    }
+
+    /// Length of a piece of a CPU's time in units.
+    fn cpu_piece(&mut self, actors: u64) -> u64 {
+        let head = self.number();
+        match head % 4 {
+            2 => assert!(self.number() < actors),
+            3 => {
+                let named = self.number().min(3);
+                let weights: u64 = (0..named)
+                    .map(|_| {
+                        assert!(self.number() < actors);
+                        self.byte()
+                    })
+                    .sum();
+                assert!(weights + self.byte() + self.byte() + self.byte() > 0);
+            }
+            _ => {}
+        }
+        head >> 2
+    }
+}
+
+fn check_lanes_are_tiled(model: &Model) {
+    let data = read(&svg(model)).data();
+    let unit = data["unit"].as_u64().unwrap();
+    let actors = data["actors"].as_array().unwrap();
+    for lane in data["lanes"].as_array().unwrap() {
+        let mut numbers = Numbers::of(lane["pieces"].as_str().unwrap());
+        let (mut at, kind) = (lane["start"].as_u64().unwrap(), lane["kind"].as_str().unwrap());
+        while !numbers.0.is_empty() {
+            let count = actors.len() as u64;
+            at +=
+                if kind == "cpu" { numbers.cpu_piece(count) } else { numbers.thread_piece(count) };
+        }
+        let end_ns = match kind {
+            "density" => 0,
+            "thread" => {
+                let tid = actors[lane["actor"].as_u64().unwrap() as usize][0].as_u64();
+                let thread = model.threads.iter().find(|each| Some(u64::from(each.tid)) == tid);
+                thread.unwrap().end_ns - model.start_ns
+            }
+            _ => model.end_ns - model.start_ns,
+        };
+        assert_eq!(at, end_ns / unit, "{kind} {lane:.300}");
+    }
+}
+
+#[test]
+fn embedded_lanes_tile_the_recording_at_any_resolution() {
+    check_lanes_are_tiled(&simulate::service());
+    check_lanes_are_tiled(&simulate::storm(400_000_000));
+    check_lanes_are_tiled(&simulate::busy_machine(6, 700_000_000, 100));
+}
+
 #[test]
 fn a_part_of_a_recording_is_drawn_alone() {
     let model = simulate::service();

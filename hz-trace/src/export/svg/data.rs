@@ -110,7 +110,7 @@ fn data(scene: &Scene<'_>) -> Data {
     let worst = scene.survey.worst.iter().map(|wait| encoder.wait(wait)).collect();
     let (top, bottom) = (scene.layout.plot_y.start, scene.layout.plot_y.end);
     Data {
-        from_ns: subject.from_ns - subject.model.start_ns,
+        from_ns: subject.from_ns.saturating_sub(subject.model.start_ns),
         span_ns: subject.duration_ns(),
         unit: encoder.unit_ns,
         resolution: encoder.resolution_ns,

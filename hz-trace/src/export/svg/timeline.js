@@ -284,7 +284,8 @@ function prepareLane(group, place) {
   group.setAttribute('tabindex', '0');
   group.setAttribute('role', 'group');
   group.setAttribute('aria-label', title.textContent);
-  group.addEventListener('focus', () => showTip([title.textContent], { x: data.plot[0] + 30, y: data.lanes[place].y[0] + data.lanes[place].y[1] }));
+  // A click says what it hit, not what the lane is.
+  group.addEventListener('focus', () => drag || showTip([title.textContent], { x: data.plot[0] + 30, y: data.lanes[place].y[0] + data.lanes[place].y[1] }));
   group.addEventListener('blur', hideTip);
   root.querySelectorAll('.loss title').forEach((each) => each.remove());
   title.remove();
@@ -318,6 +319,7 @@ function helpPanel() {
     panel.append(element('text', { class: 'tip-text first', x: 12, y: 24 + row * 18 }, keys), element('text', { class: 'tip-text', x: 122, y: 24 + row * 18 }, words));
   });
   panel.style.display = 'none';
+  panel.addEventListener('pointerdown', (event) => { event.stopPropagation(); KEYS['?'](); });
   return panel;
 }
 
