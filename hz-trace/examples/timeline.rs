@@ -1,4 +1,4 @@
-//! Draws an invented recording: `timeline service|busy|storm|idle OUTPUT.svg`, and says how long
+//! Draws an invented recording: `timeline service|busy|large|storm|idle OUTPUT.svg`, and says how long
 //! that took.
 
 use hz_trace as hz;
@@ -15,6 +15,7 @@ fn main() -> std::io::Result<()> {
     let output = arguments.next().unwrap_or_else(|| "timeline.svg".to_owned());
     let model = match kind.as_str() {
         "busy" => simulate::busy_machine(8, 2_000_000_000, 80),
+        "large" => simulate::busy_machine(64, 2_000_000_000, 400),
         "storm" => simulate::storm(10_000_000_000),
         "idle" => Model { end_ns: 1_000_000, ..Model::default() },
         _ => simulate::service(),

@@ -178,7 +178,7 @@ pub fn display_comm(comm: &Comm) -> String {
 }
 
 /// Control characters, and those that change the direction of the text around them.
-fn is_unshowable(each: char) -> bool {
+pub(crate) fn is_unshowable(each: char) -> bool {
     each.is_control()
         || matches!(each, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}' | '\u{fffe}' | '\u{ffff}')
 }

@@ -189,7 +189,9 @@ impl Simulation {
         let mean_ns = self.workers[worker].habit.run_ns;
         self.workers[worker].left_ns = self.about(mean_ns);
         let waker = match self.on_cpu.iter().flatten().next() {
-            Some(other) if self.random % 3 > 0 => Waker::Thread(ThreadIndex(*other as u32)),
+            Some(other) if !self.random.is_multiple_of(3) => {
+                Waker::Thread(ThreadIndex(*other as u32))
+            }
             _ => Waker::HardIrq,
         };
         self.span(worker, time_ns, State::Woken, waker);
@@ -271,8 +273,26 @@ pub(crate) fn service() -> Model {
         Habit { cpu: 0, ..foreign(b"cc1plus", 992, 19_000_000, 4_000_000) },
     ];
     let mut model = simulate(2, 40_000_000, &habits);
+    forget_foreign(&mut model);
     decorate(&mut model);
     model
+}
+
+/// Leaves of other processes what a recording of process 4711 has: that they ran, while a thread
+/// of it waited there.
+fn forget_foreign(model: &mut Model) {
+    for thread in model.threads.iter_mut().filter(|thread| thread.pid != 4711) {
+        thread.is_target = false;
+        thread.spans.clear();
+    }
+    let threads = &model.threads;
+    for run in model.cpus.iter_mut().flat_map(|cpu| &mut cpu.runs) {
+        if let Who::Thread(thread) = run.who
+            && threads[thread.0 as usize].pid == 612
+        {
+            run.who = Who::Unknown;
+        }
+    }
 }
 
 /// Adds calls, interrupts and a loss.

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::cartesian::{Cartesian2d, MeshLine};
 use plotters::coord::types::RangedCoordi32;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
-use plotters::element::{PathElement, Polygon, Rectangle, Text};
+use plotters::element::{PathElement, Rectangle, Text};
 use plotters_backend::BackendCoord;
 use std::cell::RefCell;
 use std::io;
@@ -87,11 +87,6 @@ impl Canvas {
         }
         let ends = vec![(x, y.start), (x, y.end)];
         self.page.draw(&PathElement::new(ends, paint.stroked(width))).map_err(into_io)
-    }
-
-    /// Fills a polygon of the page.
-    pub(super) fn polygon(&self, corners: &[BackendCoord], paint: Paint) -> io::Result<()> {
-        self.page.draw(&Polygon::new(corners.to_vec(), paint.filled())).map_err(into_io)
     }
 
     /// Writes a line of text, its baseline at `at`.

@@ -164,3 +164,72 @@ pub(super) fn clear_part(
     let end_ns = if is_crowded[last] { grid.bounds[last] } else { end_ns };
     (start_ns < end_ns).then_some((start_ns, end_ns))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Span, Waker};
+    use proptest::prelude::*;
+
+    fn tiles(lengths: &[(u64, usize)]) -> Vec<Tile> {
+        let mut start_ns = 1_000;
+        let tile = |(length_ns, state): &(u64, usize)| {
+            let cpu = (*state % 3) as u16;
+            let state = State::ALL[*state];
+            let span = Span { start_ns, state, cpu, waker: Waker::Unknown };
+            start_ns += length_ns;
+            Tile { span, end_ns: start_ns }
+        };
+        lengths.iter().map(tile).collect()
+    }
+
+    #[test]
+    fn every_state_has_its_place() {
+        for (number, state) in State::ALL.iter().enumerate() {
+            assert_eq!(place(*state), number);
+        }
+    }
+
+    #[test]
+    fn a_tile_shorter_than_a_column_crowds_it_and_longer_ones_keep_clear_of_it() {
+        // Columns of 10: asleep 0 to 25, runnable 25 to 28, running 28 to 60.
+        let grid = Grid::new(1_000, 1_060, 6);
+        let columns = ThreadColumns::of(tiles(&[(25, 5), (3, 3), (32, 2)]).into_iter(), &grid);
+        assert_eq!(columns.is_crowded, [false, false, true, false, false, false]);
+        assert_eq!(columns.mixes[2], [0, 0, 2, 3, 0, 5, 0, 0]);
+        let clear =
+            |tile: &Tile| clear_part(&grid, &columns.is_crowded, tile.span.start_ns, tile.end_ns);
+        let parts: Vec<_> = columns.long.iter().filter_map(clear).collect();
+        assert_eq!(parts, [(1_000, 1_020), (1_030, 1_060)]);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_of_a_column_sum_to_what_is_in_it_and_nothing_vanishes(
+            lengths in proptest::collection::vec((1..400_u64, 0..8_usize), 1..60),
+            count in 1..50_usize,
+        ) {
+            let tiles = tiles(&lengths);
+            let end_ns = tiles[tiles.len() - 1].end_ns;
+            let grid = Grid::new(1_000, end_ns, count);
+            let columns = ThreadColumns::of(tiles.iter().copied(), &grid);
+            for (column, mix) in columns.mixes.iter().enumerate() {
+                let width = grid.start_ns(column + 1) - grid.start_ns(column);
+                prop_assert_eq!(mix.iter().sum::<u64>(), width);
+            }
+            for state in State::ALL {
+                let whole: u64 = tiles.iter().filter(|tile| tile.span.state == state)
+                    .map(Tile::duration_ns).sum();
+                let seen: u64 = columns.mixes.iter().map(|mix| mix[place(state)]).sum();
+                prop_assert_eq!(seen, whole);
+            }
+            // Every nanosecond is drawn once: in a crowded column, or as part of a long tile.
+            let clear: u64 = columns.long.iter()
+                .filter_map(|tile| clear_part(&grid, &columns.is_crowded, tile.span.start_ns, tile.end_ns))
+                .map(|(from, to)| to - from).sum();
+            let crowded: u64 = (0..count).filter(|column| columns.is_crowded[*column])
+                .map(|column| grid.start_ns(column + 1) - grid.start_ns(column)).sum();
+            prop_assert_eq!(clear + crowded, end_ns - 1_000);
+        }
+    }
+}

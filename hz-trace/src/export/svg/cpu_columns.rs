@@ -107,3 +107,84 @@ impl<'a> Sorter<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::svg::survey::survey;
+    use crate::model::{Thread, ThreadIndex};
+    use hz_probes_ebpf::Comm;
+    use proptest::prelude::*;
+
+    fn thread(tid: u32) -> Thread {
+        Thread {
+            tid,
+            pid: tid,
+            comm: Comm::default(),
+            is_kernel: false,
+            is_target: true,
+            parent: None,
+            start_ns: 0,
+            end_ns: 0,
+            has_exited: false,
+            spans: Vec::new(),
+            migrations: 0,
+            switches: 0,
+            kernel_first: None,
+            kernel_last: None,
+        }
+    }
+
+    /// One CPU: 0 is unknown, 1 idle, from 2 on a thread.
+    fn model(lengths: &[(u64, u32)]) -> Model {
+        let mut end_ns = 500;
+        let run = |(length_ns, who): &(u64, u32)| {
+            let start_ns = end_ns;
+            end_ns += length_ns;
+            let who = match who {
+                0 => Who::Unknown,
+                1 => Who::Idle,
+                thread => Who::Thread(ThreadIndex(thread - 2)),
+            };
+            Run { start_ns, who }
+        };
+        let runs = lengths.iter().map(run).collect();
+        let threads = (1..6).map(thread).collect();
+        let cpus = vec![Cpu { runs, ..Cpu::default() }];
+        Model { start_ns: 500, end_ns, threads, cpus, ..Model::default() }
+    }
+
+    fn sorted(model: &Model, grid: &Grid) -> CpuColumns {
+        let time = model.start_ns..model.end_ns;
+        let colours = Colours::of(model, &survey(model, &time));
+        let mut sorter = Sorter::new(model, grid, &colours);
+        // A CPU before it must not confuse who was counted.
+        sorter.sort(runs_between(model, &model.cpus[0], time.clone()));
+        sorter.sort(runs_between(model, &model.cpus[0], time))
+    }
+
+    #[test]
+    fn different_threads_of_a_column_are_counted_once() {
+        let model = model(&[(5, 2), (5, 3), (5, 2), (5, 1), (20, 4)]);
+        let columns = sorted(&model, &Grid::new(500, 540, 2)).columns;
+        assert_eq!((columns[0].threads, columns[1].threads), (2, 1));
+        assert_eq!((columns[0].busy_ns(), columns[0].idle_ns), (15, 5));
+        assert_eq!((columns[0].is_crowded, columns[1].is_crowded), (true, false));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_of_a_column_sum_to_it(
+            lengths in proptest::collection::vec((1..300_u64, 0..7_u32), 1..60),
+            count in 1..40_usize,
+        ) {
+            let model = model(&lengths);
+            let grid = Grid::new(500, model.end_ns, count);
+            for (place, column) in sorted(&model, &grid).columns.iter().enumerate() {
+                let sum = column.busy_ns() + column.idle_ns + column.unknown_ns;
+                prop_assert_eq!(sum, grid.start_ns(place + 1) - grid.start_ns(place));
+                prop_assert_eq!(column.threads > 0, column.busy_ns() > 0);
+            }
+        }
+    }
+}

@@ -30,8 +30,8 @@ pub(super) fn draw(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
             Shows::Cpu(cpu) => {
                 open_cpu(canvas, number, (lane, &model.cpus[cpu], &sorted[cpu]))?;
                 who_ran(scene, canvas, (lane, &sorted[cpu]))?;
-                close_lane(canvas)?;
                 lost(scene, canvas, (lane, &model.cpus[cpu]))?;
+                close_lane(canvas)?;
             }
             Shows::Thread(_) | Shows::Folded => {}
         }
@@ -53,9 +53,13 @@ fn open_cpu(
         about.push_str(&format!(", {} not recorded", percent(unknown_ns, total_ns)));
     }
     open_lane(canvas, number, &about)?;
-    let size = (lane.height * 10 / PX).min(120);
-    let look = Type::LABEL.sized(size.max(60)).anchored(HPos::Right);
-    canvas.text(&format!("CPU {}", cpu.id), (PLOT.start - 10 * PX, lane.baseline()), look)?;
+    // Thin lanes have no room for a label each.
+    let is_thin = lane.height < 10 * PX;
+    if !is_thin || cpu.id.is_multiple_of(8) {
+        let look = if is_thin { Type::SMALL } else { Type::LABEL.sized(120.min(lane.height + 20)) };
+        let at = (PLOT.start - 10 * PX, lane.baseline());
+        canvas.text(&format!("CPU {}", cpu.id), at, look.anchored(HPos::Right))?;
+    }
     canvas.rect(PLOT, lane.y(), Paint::LANE)?;
     canvas.backend(|backend| backend.open("g", &[("class", "tiles")]))
 }
@@ -157,12 +161,17 @@ fn lost(scene: &Scene<'_>, canvas: &Canvas, (lane, cpu): (&Lane, &Cpu)) -> io::R
         })?;
         canvas.rect(from..to, lane.y(), Paint::LOST)?;
         let text = format!("{} lost", count(lost.count));
-        let width = Type::ALARM.width(&text);
-        if from - width - 4 * PX > said_until {
+        let width = Type::FLAG.width(&text) + 8 * PX;
+        if lane.height >= 12 * PX && from - width > said_until {
+            canvas.rect(
+                from - width..from,
+                lane.baseline() - 11 * PX..lane.baseline() + 3 * PX,
+                Paint::LOST,
+            )?;
             canvas.text(
                 &text,
-                (from - 3 * PX, lane.baseline()),
-                Type::ALARM.anchored(HPos::Right),
+                (from - 4 * PX, lane.baseline()),
+                Type::FLAG.anchored(HPos::Right),
             )?;
             said_until = to;
         }

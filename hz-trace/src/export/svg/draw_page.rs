@@ -30,7 +30,8 @@ pub(super) fn footer_height(subject: &Subject<'_>) -> i32 {
 pub(super) fn open(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     let (width, height) = (units(WIDTH), units(scene.layout.height));
     let view = format!("0 0 {width} {height}");
-    let title = format!("{}: timeline by hz", scene.subject.about.title);
+    let title = words::printable(&scene.subject.about.title);
+    let title = format!("{title}: timeline by hz");
     let verdict = words::verdict(scene.subject, &scene.survey);
     canvas.backend(|backend| {
         let attributes = [
@@ -72,15 +73,16 @@ fn hatch(backend: &mut SvgBackend) -> io::Result<()> {
 /// Title, what was recorded, what was lost, the verdict.
 pub(super) fn header(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     let subject = scene.subject;
-    let title = shortened(&subject.about.title, 48);
+    let title = shortened(&words::printable(&subject.about.title), 48);
     canvas.text(&title, (MARGIN, 30 * PX), Type::TITLE)?;
     let x = MARGIN + Type::TITLE.width(&title) + 10 * PX;
     canvas.text(&words::subtitle(subject), (x, 30 * PX), Type::SUBTITLE)?;
     let cost = words::own_cost(subject);
     let mut right = PLOT.end;
     if let Some(cost) = cost {
+        let cost = format!(" · {cost}");
         canvas.text(&cost, (right, 30 * PX), Type::SUBTITLE.anchored(HPos::Right))?;
-        right -= Type::SUBTITLE.width(&cost) + 4 * PX;
+        right -= Type::SUBTITLE.width(&cost);
     }
     let look = if subject.about.lost > 0 { Type::ALARM.sized(115) } else { Type::SUBTITLE };
     canvas.text(&words::loss(subject), (right, 30 * PX), look.anchored(HPos::Right))?;
@@ -143,10 +145,12 @@ pub(super) fn footer(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     }
     canvas.backend(SvgBackend::close)?;
     y += 20 * PX;
+    canvas.backend(|backend| backend.open("g", &[("class", "remark")]))?;
     canvas.text(&remark(scene), (PLOT.start, y), Type::SMALL)?;
+    canvas.backend(SvgBackend::close)?;
     for missing in &scene.subject.about.not_collected {
         y += 16 * PX;
-        let text = format!("Not collected: {missing}");
+        let text = format!("Not collected: {}", words::printable(missing));
         canvas.text(&text, (PLOT.start, y), Type::SMALL.painted(Paint::LOST))?;
     }
     Ok(())
@@ -208,10 +212,10 @@ fn remark(scene: &Scene<'_>) -> String {
         scene.column_px
     )];
     if !about.host.is_empty() {
-        parts.push(about.host.clone());
+        parts.push(words::printable(&about.host));
     }
     if !about.kernel.is_empty() {
-        parts.push(format!("Linux {}", about.kernel));
+        parts.push(format!("Linux {}", words::printable(&about.kernel)));
     }
     parts.push(concat!("hz ", env!("CARGO_PKG_VERSION")).to_owned());
     parts.join(" · ")

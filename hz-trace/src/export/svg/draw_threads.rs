@@ -2,22 +2,27 @@
 
 use super::backend::SvgBackend;
 use super::canvas::Canvas;
-use super::columns::{Grid, Mix, ThreadColumns, clear_part, place};
+use super::columns::{Mix, ThreadColumns, clear_part, place};
 use super::draw_cpus::Bars;
 use super::draw_page::{close_lane, open_lane, shortened};
+use super::lanes::Lanes;
 use super::layout::{CALLS_HEIGHT, Lane, PLOT, Shows};
 use super::style::{Paint, Type};
-use super::survey::{Life, Wait, tiles_between};
+use super::survey::{Life, Survey, Wait, tiles_between};
 use super::words;
 use super::{PX, Scene};
 use crate::export::quantity::{counted, duration, percent};
 use crate::model::{State, ThreadIndex};
 use plotters::style::text_anchor::HPos;
+use rustc_hash::FxHashSet;
 use std::io;
 use std::ops::Range;
 
-/// Waits that are pointed out.
+/// Waits that are pointed out, at most.
 const POINTED_OUT: usize = 3;
+
+/// Shorter waits are not worth pointing out, in nanoseconds.
+const NOTABLE_NS: u64 = 200_000;
 
 /// How a state looks: its colour, and its height as a long tile of a lane 14 pixels high.
 const fn look(state: State) -> Option<(Paint, i32)> {
@@ -36,9 +41,9 @@ const fn look(state: State) -> Option<(Paint, i32)> {
 /// The parts of a crowded column from top to bottom: which states, in what colour, and the least
 /// height in pixels at which they are seen.
 const PARTS: [(&[State], Paint, i32); 6] = [
-    (&[State::Woken, State::Preempted], Paint::WAIT, 3),
-    (&[State::Running], Paint::RUN, 2),
-    (&[State::Uninterruptible], Paint::BLOCKED, 2),
+    (&[State::Woken, State::Preempted], Paint::WAIT, 1),
+    (&[State::Running], Paint::RUN, 1),
+    (&[State::Uninterruptible], Paint::BLOCKED, 1),
     (&[State::Stopped], Paint::STOPPED, 1),
     (&[State::New], Paint::NEW, 1),
     (&[State::Unknown], Paint::UNKNOWN, 2),
@@ -73,14 +78,27 @@ fn draw_thread(
     canvas.span(alive, middle(lane, 14), Paint::SLEEP)?;
     long_tiles(scene, canvas, (lane, &columns))?;
     crowded_columns(scene, canvas, (lane, &columns))?;
-    for column in &columns.moved {
-        let x = canvas.x(scene.grid.start_ns(*column)) + scene.column_px * PX / 2;
-        canvas.bar(x, lane.top - 2 * PX..lane.top + PX, (Paint::MOVED, PX.unsigned_abs()))?;
-    }
+    moves(scene, canvas, (lane, &columns))?;
     if lane.has_calls {
         calls(scene, canvas, (lane, index))?;
     }
     close_lane(canvas)
+}
+
+/// Ticks where it came to another CPU. One that moves all the time says so quietly.
+fn moves(
+    scene: &Scene<'_>,
+    canvas: &Canvas,
+    (lane, columns): (&Lane, &ThreadColumns),
+) -> io::Result<()> {
+    let is_restless = columns.moved.len() * 8 > scene.grid.len();
+    let (paint, height) = if is_restless { (Paint::NEW, 1) } else { (Paint::MOVED, 4) };
+    for column in &columns.moved {
+        let x = canvas.x(scene.grid.start_ns(*column)) + scene.column_px * PX / 2;
+        let y = lane.top - 2 * PX..lane.top + (height - 2) * PX;
+        canvas.bar(x, y, (paint, PX.unsigned_abs()))?;
+    }
+    Ok(())
 }
 
 fn label(
@@ -230,12 +248,7 @@ fn calls(
 ) -> io::Result<()> {
     let top = lane.y().end + PX;
     let y = top..top + CALLS_HEIGHT - 2 * PX;
-    let time = scene.subject.from_ns..scene.subject.to_ns;
-    let mine = scene.subject.model.calls.iter().filter(|call| {
-        call.thread == index
-            && call.start_ns < time.end
-            && call.end_ns.unwrap_or(call.start_ns) >= time.start
-    });
+    let Some(mine) = scene.calls.get(&index) else { return Ok(()) };
     // Calls shorter than a column fill it; of any number in one column there is one bar.
     let mut last = None;
     for call in mine {
@@ -254,46 +267,73 @@ fn calls(
     Ok(())
 }
 
-/// Points out the worst waits, if they are long enough to be seen.
+/// The worst waits of different threads, if they are long enough to be seen.
+pub(super) fn notes(survey: &Survey, lanes: &Lanes, visible_ns: u64) -> Vec<Wait> {
+    let shown: FxHashSet<ThreadIndex> = lanes.threads().collect();
+    let least_ns = visible_ns.max(NOTABLE_NS);
+    let mut notes: Vec<Wait> = Vec::new();
+    for wait in survey.worst.iter().take_while(|wait| wait.duration_ns() >= least_ns) {
+        let is_noted = notes.iter().any(|note| note.thread == wait.thread);
+        if notes.len() < POINTED_OUT && shown.contains(&wait.thread) && !is_noted {
+            notes.push(*wait);
+        }
+    }
+    notes
+}
+
+/// Points out the worst waits.
 pub(super) fn worst_waits(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     canvas.backend(|backend| backend.open("g", &[("class", "notes")]))?;
-    let mut noted: Vec<ThreadIndex> = Vec::new();
-    for wait in &scene.survey.worst {
+    for wait in &scene.notes {
         let lane = scene.layout.lanes.iter().find(|lane| lane.shows == Shows::Thread(wait.thread));
-        let is_seen = is_seen(&scene.grid, wait);
-        if noted.len() == POINTED_OUT || !is_seen {
-            break;
-        }
-        if let Some(lane) = lane
-            && !noted.contains(&wait.thread)
-        {
-            noted.push(wait.thread);
+        if let Some(lane) = lane {
             point_out(scene, canvas, (lane, wait))?;
         }
     }
     canvas.backend(SvgBackend::close)
 }
 
-fn is_seen(grid: &Grid, wait: &Wait) -> bool {
-    wait.duration_ns() >= grid.column_ns().max(100_000)
-}
-
 fn point_out(scene: &Scene<'_>, canvas: &Canvas, (lane, wait): (&Lane, &Wait)) -> io::Result<()> {
-    let (from, to) = (canvas.x(wait.start_ns), canvas.x(wait.end_ns));
-    let to = to.max(from + 2 * PX);
+    let from = canvas.x(wait.start_ns);
+    let to = canvas.x(wait.end_ns).max(from + 2 * PX);
     let y = lane.top - PX..lane.y().end + PX;
     canvas.outline(from - PX..to + PX, y, (Paint::BLOCKED, 12))?;
     let text = words::wait_note(scene.subject.model, wait);
-    let look = Type::NOTE;
-    let width = look.width(&text);
-    let (x, look) = if from - width - 8 * PX > PLOT.start {
-        (from - 5 * PX, look.anchored(HPos::Right))
-    } else if to + width + 8 * PX < PLOT.end {
-        (to + 5 * PX, look)
+    let (x, anchor) = if from + Type::NOTE.width(&text) < PLOT.end {
+        (from, HPos::Left)
     } else {
-        return Ok(());
+        (to, HPos::Right)
     };
-    canvas.backend(|backend| backend.open("g", &[("class", "note")]))?;
-    canvas.text(&text, (x, lane.baseline()), look)?;
-    canvas.backend(SvgBackend::close)
+    let calls = if lane.has_calls { CALLS_HEIGHT } else { 0 };
+    let baseline = lane.y().end + calls + 12 * PX;
+    canvas.text(&text, (x, baseline), Type::NOTE.anchored(anchor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_short_wait_is_seen_beside_a_long_run() {
+        let mut mix = Mix::default();
+        mix[place(State::Running)] = 999_999;
+        mix[place(State::Woken)] = 1;
+        assert_eq!(heights(&mix, 1_000_000, 14), [1, 13, 0, 0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happened_has_a_height_and_all_fit_the_lane(
+            mix in proptest::array::uniform8(prop_oneof![Just(0_u64), 1..1_000_000_u64]),
+            full in 6..30,
+        ) {
+            let heights = heights(&mix, mix.iter().sum(), full);
+            prop_assert!(heights.iter().sum::<i32>() <= full);
+            for (height, (states, ..)) in heights.iter().zip(PARTS) {
+                let ns: u64 = states.iter().map(|state| mix[place(*state)]).sum();
+                prop_assert_eq!(*height > 0, ns > 0);
+            }
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! What is where.
 
 use super::PX;
+use super::draw_page::footer_height;
 use super::lanes::Lanes;
+use super::survey::Wait;
 use crate::export::Subject;
-use crate::model::ThreadIndex;
-use rustc_hash::FxHashSet;
+use crate::model::{Call, ThreadIndex};
+use rustc_hash::FxHashMap;
 use std::ops::Range;
 
 /// Width of the picture in units.
@@ -15,6 +17,9 @@ pub(super) const PLOT: Range<i32> = 168 * PX..1_256 * PX;
 pub(super) const MARGIN: i32 = 16 * PX;
 /// Height of the part of a thread's lane that shows calls, in units.
 pub(super) const CALLS_HEIGHT: i32 = 7 * PX;
+
+/// Height of the line under a thread's lane that says something about it, in units.
+pub(super) const NOTE_HEIGHT: i32 = 14 * PX;
 
 /// What a lane shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,15 +88,21 @@ struct Stack {
 }
 
 impl Layout {
-    /// Puts everything in its place; `footer` is the height of what comes below the plot.
-    pub(super) fn of(subject: &Subject<'_>, lanes: &Lanes, footer: i32) -> Self {
-        let plot_y = 84 * PX..0;
+    /// Puts everything in its place; threads that called and threads whose wait is pointed out need
+    /// more room.
+    pub(super) fn of(
+        subject: &Subject<'_>,
+        lanes: &Lanes,
+        (calls, notes): (&FxHashMap<ThreadIndex, Vec<Call>>, &[Wait]),
+    ) -> Self {
+        let top = 84 * PX;
+        let plot_y = top..top;
         let empty = Self { lanes: Vec::new(), headings: Vec::new(), plot_y, height: 0 };
-        let mut stack = Stack { layout: empty, at: 84 * PX };
+        let mut stack = Stack { layout: empty, at: top };
         stack.cpus(subject);
-        stack.threads(subject, lanes);
+        stack.threads(lanes, (calls, notes));
         stack.layout.plot_y.end = stack.at + 4 * PX;
-        stack.layout.height = stack.at + 4 * PX + footer;
+        stack.layout.height = stack.at + 4 * PX + footer_height(subject);
         stack.layout
     }
 }
@@ -120,7 +131,8 @@ impl Stack {
         let (density, lane, gap) = match cpus {
             0..=8 => (14, 22, 4),
             9..=32 => (10, 12, 3),
-            _ => (6, 8, 2),
+            33..=128 => (4, 6, 1),
+            _ => (2, 3, 0),
         };
         self.heading(
             "Density",
@@ -136,18 +148,23 @@ impl Stack {
         }
     }
 
-    fn threads(&mut self, subject: &Subject<'_>, lanes: &Lanes) {
+    fn threads(
+        &mut self,
+        lanes: &Lanes,
+        (calls, notes): (&FxHashMap<ThreadIndex, Vec<Call>>, &[Wait]),
+    ) {
         self.heading("Threads", "worst wait for a CPU first, then busiest", false);
-        let called: FxHashSet<ThreadIndex> =
-            subject.model.calls.iter().map(|call| call.thread).collect();
         for group in &lanes.groups {
             if lanes.groups.len() > 1 {
                 self.heading(&group.name, &format!("pid {}", group.pid), true);
             }
             for thread in &group.threads {
                 self.lane(Shows::Thread(*thread), 14, 4);
-                if called.contains(thread) {
+                if calls.contains_key(thread) {
                     self.calls();
+                }
+                if notes.iter().any(|wait| wait.thread == *thread) {
+                    self.at += NOTE_HEIGHT;
                 }
             }
         }

@@ -16,6 +16,7 @@ mod draw_cpus;
 mod draw_page;
 mod draw_threads;
 mod encode;
+mod encoder;
 mod lanes;
 mod layout;
 mod pieces;
@@ -24,14 +25,16 @@ mod survey;
 mod words;
 
 use super::{Exporter, Subject};
+use crate::model::{Call, ThreadIndex};
 use axis::TimeAxis;
 use canvas::Canvas;
 use colour::Colours;
 use columns::Grid;
 use lanes::Lanes;
 use layout::{Layout, PLOT, WIDTH};
+use rustc_hash::FxHashMap;
 use std::io;
-use survey::{Survey, survey};
+use survey::{Survey, Wait, survey};
 
 /// Units per pixel: plotters' coordinates are whole numbers, and a tenth of a pixel is as fine as
 /// anybody sees.
@@ -39,6 +42,12 @@ const PX: i32 = 10;
 
 /// Bytes that columns may take, by estimate; where there are more lanes they get wider.
 const COLUMN_BYTES: usize = 700_000;
+
+/// Bytes of the embedded lanes, in base 64.
+const DATA_BYTES: usize = 900_000;
+
+/// Bytes of the embedded calls, before base 64.
+const CALL_BYTES: usize = 100_000;
 
 /// The timeline as an SVG.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +77,10 @@ struct Scene<'a> {
     grid: Grid,
     /// Width of a column in pixels.
     column_px: i32,
+    /// Calls in the part to draw, by thread.
+    calls: FxHashMap<ThreadIndex, Vec<Call>>,
+    /// Waits that are pointed out.
+    notes: Vec<Wait>,
 }
 
 impl<'a> Scene<'a> {
@@ -75,14 +88,16 @@ impl<'a> Scene<'a> {
         let model = subject.model;
         let survey = survey(model, &(subject.from_ns..subject.to_ns));
         let pixels = (PLOT.end - PLOT.start) / PX;
-        let visible_ns = subject.duration_ns() / pixels.unsigned_abs() as u64;
+        let visible_ns = subject.duration_ns() / u64::from(pixels.unsigned_abs());
         let lanes = Lanes::of(model, &survey, visible_ns);
-        let layout = Layout::of(subject, &lanes, draw_page::footer_height(subject));
+        let calls = calls(subject);
+        let notes = draw_threads::notes(&survey, &lanes, visible_ns);
+        let layout = Layout::of(subject, &lanes, (&calls, &notes));
         let column_px = column_px(layout.lanes.len());
         let columns = pixels / column_px;
         let grid = Grid::new(subject.from_ns, subject.to_ns, columns.unsigned_abs() as usize);
         let colours = Colours::of(model, &survey);
-        Self { subject, colours, survey, lanes, layout, grid, column_px }
+        Self { subject, colours, survey, lanes, layout, grid, column_px, calls, notes }
     }
 
     fn draw(&self) -> io::Result<Vec<u8>> {
@@ -102,6 +117,18 @@ impl<'a> Scene<'a> {
         data::embed(self, &canvas)?;
         canvas.finish()
     }
+}
+
+/// The calls in the part to draw, by thread, in order.
+fn calls(subject: &Subject<'_>) -> FxHashMap<ThreadIndex, Vec<Call>> {
+    let mut calls: FxHashMap<ThreadIndex, Vec<Call>> = FxHashMap::default();
+    for call in &subject.model.calls {
+        let end_ns = call.end_ns.unwrap_or(call.start_ns);
+        if call.start_ns < subject.to_ns && end_ns >= subject.from_ns {
+            calls.entry(call.thread).or_default().push(*call);
+        }
+    }
+    calls
 }
 
 /// The narrowest columns that keep the picture small.

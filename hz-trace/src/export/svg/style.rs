@@ -28,15 +28,17 @@ impl Paint {
     pub(super) const NEW: Self = Self(0x93, 0x9e, 0xac);
     pub(super) const OTHER: Self = Self(0xaa, 0xb3, 0xbf);
     pub(super) const LOST: Self = Self(0xd0, 0x1c, 0x1c);
+    /// Text on a ground of [`Self::LOST`].
+    pub(super) const FLAG: Self = Self(0xff, 0xff, 0xfe);
     pub(super) const MOVED: Self = Self(0x2b, 0x34, 0x40);
     pub(super) const CALL: Self = Self(0x7a, 0x5c, 0xff);
     /// How many different threads ran in a column: 1, 2, 3 to 4, 5 to 8, 9 or more.
     pub(super) const DENSITY: [Self; 5] = [
-        Self(0x9e, 0xcb, 0xe8),
-        Self(0x5f, 0xa8, 0xd8),
-        Self(0x2a, 0x84, 0xc0),
-        Self(0x00, 0x5f, 0x9e),
-        Self(0x00, 0x38, 0x6b),
+        Self(0x86, 0xbc, 0xe0),
+        Self(0x4d, 0x9b, 0xd0),
+        Self(0x1c, 0x78, 0xb6),
+        Self(0x00, 0x57, 0x94),
+        Self(0x00, 0x35, 0x66),
     ];
 
     /// The class by which the style sheet and the script know it; empty for a process's colour.
@@ -76,6 +78,7 @@ pub(super) const CLASSES: &[(Paint, &str)] = &[
     (Paint::NEW, "new"),
     (Paint::OTHER, "other"),
     (Paint::LOST, "lost"),
+    (Paint::FLAG, "flag"),
     (Paint::MOVED, "moved"),
     (Paint::CALL, "call"),
     (Paint::DENSITY[0], "d1"),
@@ -105,6 +108,8 @@ impl Type {
     pub(super) const AXIS: Self = Self::new(110, Paint::MUTED);
     pub(super) const NOTE: Self = Self::new(110, Paint::TEXT);
     pub(super) const ALARM: Self = Self::new(105, Paint::LOST).bold();
+    /// On a ground of [`Paint::LOST`].
+    pub(super) const FLAG: Self = Self::new(105, Paint::FLAG).bold();
 
     const fn new(size: i32, paint: Paint) -> Self {
         Self { size, is_bold: false, paint, anchor: HPos::Left }
@@ -145,7 +150,7 @@ impl Type {
     }
 }
 
-/// Widths of DejaVu Sans, which is wider than most.
+/// Widths of the letters of `DejaVu Sans`, which is wider than most.
 fn em_width(each: char) -> f64 {
     match each {
         'i' | 'j' | 'l' | '.' | ',' | ':' | '\'' | '|' | ' ' | '·' => 0.32,

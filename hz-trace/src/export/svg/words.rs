@@ -1,10 +1,17 @@
 //! What the picture says in words.
 
+use super::draw_page::shortened;
 use super::survey::{Survey, Wait};
 use crate::analyze::Culprits;
 use crate::export::Subject;
 use crate::export::quantity::{count, counted, duration};
-use crate::model::{Model, ThreadIndex};
+use crate::model::{Model, ThreadIndex, is_unshowable};
+
+/// `text` with `�` for what cannot be shown or would change what is around it. A title may be a
+/// command line, and a process chooses its own.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|each| if is_unshowable(each) { '\u{fffd}' } else { each }).collect()
+}
 
 /// `worker-1 (tid 4712)`.
 pub(super) fn thread_words(model: &Model, thread: ThreadIndex) -> String {
@@ -32,7 +39,7 @@ pub(super) fn subtitle(subject: &Subject<'_>) -> String {
     }
     let threads = model.threads.iter().filter(|each| each.is_target && each.tid != 0).count();
     let parts = [
-        subject.about.target.clone(),
+        shortened(&printable(&subject.about.target), 80),
         time,
         counted(model.cpus.len() as u64, "CPU"),
         counted(threads as u64, "thread"),
@@ -67,38 +74,38 @@ pub(super) fn verdict(subject: &Subject<'_>, survey: &Survey) -> String {
     let at = duration(worst.start_ns.saturating_sub(model.start_ns));
     let who = thread_words(model, worst.thread);
     let cause = cause(model, worst, &worst.culprits(model));
-    let cause = if cause.is_empty() { String::new() } else { format!(", {cause}") };
     let length = duration(length_ns);
-    format!(
-        "Worst wait: {who} was runnable {length} before CPU {} ran it, at {at}{cause}.",
-        worst.cpu
-    )
+    format!("Worst wait: {who} waited {length} for CPU {}, at {at}{cause}.", worst.cpu)
 }
 
 /// What is said beside a wait: `15.6 ms waiting for CPU 1, 11.2 ms behind rustc (pid 991)`.
 pub(super) fn wait_note(model: &Model, wait: &Wait) -> String {
     let length = duration(wait.duration_ns());
     let cause = cause(model, wait, &wait.culprits(model));
-    let cause = if cause.is_empty() { String::new() } else { format!(", {cause}") };
     format!("{length} waiting for CPU {}{cause}", wait.cpu)
 }
 
-/// What took most of a wait.
+/// What took most of a wait, with a comma before it; empty if nothing stands out.
 fn cause(model: &Model, wait: &Wait, culprits: &Culprits) -> String {
     let longest = culprits.ran.first();
     let ran_ns = longest.map_or(0, |culprit| culprit.ran_ns);
     if culprits.steal_ns > ran_ns / 2 && culprits.steal_ns > 0 {
-        return format!("{} stolen by the hypervisor", duration(culprits.steal_ns));
+        return format!(", {} stolen by the hypervisor", duration(culprits.steal_ns));
     }
     match longest {
         Some(culprit) if ran_ns * 10 >= wait.duration_ns() => {
             let who = culprit_words(model, culprit.thread, wait.thread);
-            format!("{} behind {who}", duration(ran_ns))
+            let part = if ran_ns * 100 >= wait.duration_ns() * 98 {
+                "all".to_owned()
+            } else {
+                duration(ran_ns)
+            };
+            format!(", {part} behind {who}")
         }
         _ if culprits.unknown_ns * 2 > wait.duration_ns() => {
-            "behind somebody not recorded".to_owned()
+            ", behind somebody not recorded".to_owned()
         }
-        Some(_) => format!("behind {}", counted(culprits.ran.len() as u64, "thread")),
+        Some(_) => format!(", behind {}", counted(culprits.ran.len() as u64, "thread")),
         None => String::new(),
     }
 }

@@ -1,0 +1,170 @@
+// Saying: what is under the pointer, in lines of text. Numbers read as in quantity.rs.
+
+function digits(value) { return value < 9.995 ? value.toFixed(2) : value < 99.95 ? value.toFixed(1) : value.toFixed(0); }
+
+function duration(ns) {
+  if (ns < 0.5) return '0';
+  if (ns < 999.5) return Math.round(ns) + ' ns';
+  if (ns < 999500) return digits(ns / 1e3) + ' µs';
+  return ns < 999500000 ? digits(ns / 1e6) + ' ms' : digits(ns / 1e9) + ' s';
+}
+
+/** A moment, named so that ticks `step` apart differ, in a unit of which it is less than `most`. */
+function tickLabel(time, step, most = 1e4) {
+  if (time === 0) return '0';
+  let unit = step < 1e3 ? 0 : step < 1e6 ? 1 : step < 1e9 ? 2 : 3;
+  while (unit < 3 && time / Math.pow(1e3, unit) >= most) unit++;
+  const size = Math.pow(1e3, unit);
+  let places = 0;
+  while (places < 9 && step % (size / Math.pow(10, places)) !== 0) places++;
+  return (time / size).toFixed(places) + ' ' + ['ns', 'µs', 'ms', 's'][unit];
+}
+
+function percent(share) { return share > 0 && share < 0.01 ? '<1 %' : Math.round(share * 100) + ' %'; }
+
+function count(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ' '); }
+
+function actorName(actor) {
+  const [tid, , name] = data.actors[actor];
+  return actor === 0 ? name : `${name} (tid ${tid})`;
+}
+
+/** With both ids, or one if they are the same. */
+function runnerName(actor) {
+  const [tid, pid, name] = data.actors[actor];
+  return actor === 0 || tid === pid ? culpritName(actor, 0) : `${name} (pid ${pid}, tid ${tid})`;
+}
+
+/** Of the same process by its thread, of another by its process. */
+function culpritName(actor, victim) {
+  const [, pid, name] = data.actors[actor];
+  return actor === 0 || pid === data.actors[victim][1] ? actorName(actor) : `${name} (pid ${pid})`;
+}
+
+function wakerWords(waker) {
+  if (waker === HARD_IRQ) return 'woken by a hardware interrupt';
+  if (waker === SOFT_IRQ) return 'woken by a software interrupt';
+  return waker === NO_WAKER ? 'woken' : `woken by ${actorName(waker - FIRST_WAKER)}`;
+}
+
+function whenWords(start, end, view) {
+  const step = Math.max(Math.pow(10, Math.floor(Math.log10(Math.max(view.columnNs, 1)))), 1);
+  const at = (time) => tickLabel(Math.round((data.from_ns + time) / step) * step, step, 1e3);
+  return `from ${at(start)} to ${at(end)}`;
+}
+
+function heldWords(cpu, parts) {
+  const said = parts.filter(([, time]) => time > 0).map(([name, time]) => `${name} ${duration(time)}`);
+  return said.length > 0 ? [`CPU ${cpu} was held by ${said.join(', ')}`] : [];
+}
+
+/** Who had the CPU that a thread waited for. Of the worst waits interrupts are known too. */
+function culpritWords(actor, cpu, wait) {
+  const known = worstOverlapping(actor, wait.start, wait.end);
+  if (known) {
+    const [idle, unknown, hard, soft, steal] = known.rest;
+    const ran = known.ran.map(([other, time]) => [culpritName(other, actor), time]);
+    return heldWords(cpu, ran.concat([['nobody', idle], ['not recorded', unknown], ['hard irq', hard], ['soft irq', soft], ['stolen by the hypervisor', steal]]));
+  }
+  const { ran, idle, unknown, others } = whoHad(cpu, wait.start, wait.end);
+  const shown = ran.slice(0, 4).map(([other, time]) => [culpritName(other, actor), time]);
+  const left = ran.slice(4).reduce((sum, [, time]) => sum + time, others);
+  return heldWords(cpu, shown.concat([['others', left], ['nobody', idle], ['not recorded', unknown]]));
+}
+
+function waitWords(lane, place, view) {
+  const pieces = piecesOf(lane), wait = waitAround(pieces, place), first = pieces[wait.first];
+  const known = worstOverlapping(lane.actor, wait.start, wait.end);
+  const exact = known || wait, cpu = pieces[wait.last].cpu;
+  const why = first.state === WOKEN ? wakerWords(first.waker) : 'preempted';
+  return [
+    `${actorName(lane.actor)}: runnable ${duration(exact.end - exact.start)} on CPU ${cpu}, ${why}`,
+    ...culpritWords(lane.actor, cpu, exact),
+    whenWords(exact.start, exact.end, view),
+  ];
+}
+
+function stateWords(lane, place, view) {
+  const pieces = piecesOf(lane), piece = pieces[place], next = pieces[place + 1];
+  const time = duration(piece.end - piece.start), until = next && next.state === WOKEN ? ', then ' + wakerWords(next.waker) : '';
+  const words = {
+    [RUNNING]: `running ${time} on CPU ${piece.cpu}`,
+    [SLEEPING]: `asleep ${time}${until}`,
+    [BLOCKED]: `blocked uninterruptibly ${time}${until}`,
+    [STOPPED]: `stopped ${time}`,
+    [NEW]: `new, not yet runnable, ${time}`,
+    [UNKNOWN]: `not recorded ${time}`,
+  }[piece.state];
+  return [`${actorName(lane.actor)}: ${words}`, whenWords(piece.start, piece.end, view)];
+}
+
+function laneName(lane) {
+  if (lane.kind === 'thread') return actorName(lane.actor);
+  return lane.kind === 'rest' ? `${lane.threads} more threads` : `CPU ${lane.cpu}`;
+}
+
+/** What a thread did between two moments. */
+function mixWords(lane, start, end, view) {
+  const pieces = piecesOf(lane), sums = new Float64Array(STATES);
+  let whole = 0, longest = 0, parts = 0;
+  for (let place = placeAt(pieces, start); place < pieces.length && pieces[place].start < end; place++) {
+    const piece = pieces[place], time = Math.min(piece.end, end) - Math.max(piece.start, start);
+    if (time <= 0) continue;
+    parts++;
+    whole += time;
+    if (piece.shares) piece.shares.forEach((share, state) => { sums[state] += share * time; });
+    else sums[piece.state] += time;
+    longest = Math.max(longest, piece.shares ? piece.longest : isWaiting(piece) ? piece.end - piece.start : 0);
+  }
+  const waiting = sums[WOKEN] + sums[PREEMPTED];
+  const said = [
+    [sums[RUNNING], 'running'], [waiting, `waiting for a CPU (longest ${duration(longest)})`], [sums[SLEEPING], lane.kind === 'rest' ? 'of the CPUs not used by them' : 'asleep'],
+    [sums[BLOCKED], 'blocked uninterruptibly'], [sums[STOPPED], 'stopped'], [sums[NEW], 'new'], [sums[UNKNOWN], 'not recorded'],
+  ].filter(([time]) => time > 0).map(([time, words]) => `${percent(time / whole)} ${words}`);
+  return [`${laneName(lane)}: ${said.join(', ')}`, `${whenWords(start, end, view)}, ${duration(end - start)} together`];
+}
+
+/** What a CPU did between two moments. */
+function cpuMixWords(lane, start, end, view) {
+  const { ran, idle, unknown, others } = whoHad(lane.cpu, start, end), whole = end - start;
+  const busy = ran.reduce((sum, [, time]) => sum + time, others);
+  const threads = ran.length + (others > 0 ? ' or more' : '');
+  const lines = [`CPU ${lane.cpu}: ${percent(busy / whole)} busy, by ${threads} thread${ran.length === 1 ? '' : 's'}${unknown > 0 ? `, ${percent(unknown / whole)} not recorded` : ''}`];
+  if (ran.length > 0) lines.push(ran.slice(0, 4).map(([actor, time]) => `${actorName(actor)} ${percent(time / whole)}`).join(', '));
+  if (busy < whole && idle > 0) lines.push(`${percent(idle / whole)} idle`);
+  return lines.concat(`${whenWords(start, end, view)}, ${duration(whole)} together`);
+}
+
+function runWords(lane, piece, view) {
+  const time = duration(piece.end - piece.start);
+  const who = piece.who === IDLE ? `idle ${time}` : piece.who === NOT_RECORDED ? `not recorded ${time}` : `${runnerName(piece.who)} ran ${time}`;
+  return [`CPU ${lane.cpu}: ${who}`, whenWords(piece.start, piece.end, view)];
+}
+
+function callWords(lane, call) {
+  const name = data.probes[call.probe] || `probe ${call.probe}`;
+  return [`${actorName(lane.actor)}: ${name}${call.end === null ? '' : ' ' + duration(call.end - call.start)}`, `at ${duration(data.from_ns + call.start)}`];
+}
+
+/** Lines about a moment of a lane, and the piece it is about if it is one. */
+function wordsAt(lane, time, view) {
+  const shown = lane.kind === 'density' ? laneOfCpu(lane.cpu) : lane;
+  const lost = (shown.lost || []).find(([start, end]) => time >= start - 2 * view.columnNs && time <= end + 3 * view.columnNs);
+  if (lost) return { lines: [`${count(lost[2])} records lost on CPU ${shown.cpu}`, whenWords(lost[0], lost[1], view)] };
+  const pieces = piecesOf(shown), place = placeAt(pieces, time), piece = pieces[place];
+  if (!piece || time < piece.start || time >= piece.end) return { lines: [`${laneName(lane)}: not there yet, or not any more`] };
+  const isGathered = piece.shares || piece.mix || piece.end - piece.start < view.columnNs;
+  if (isGathered || lane.kind === 'density') {
+    const start = view.start + view.column(time) * view.columnNs, end = start + view.columnNs;
+    const wide = (piece.shares || piece.mix) && piece.end - piece.start > view.columnNs ? [piece.start, piece.end] : [start, end];
+    const lines = shown.kind === 'cpu' ? cpuMixWords(shown, ...wide, view) : mixWords(shown, ...wide, view);
+    return { lines, span: wide };
+  }
+  if (lane.kind === 'cpu') return { lines: runWords(lane, piece, view), span: [piece.start, piece.end] };
+  if (isWaiting(piece)) {
+    const wait = waitAround(pieces, place);
+    return { lines: waitWords(lane, place, view), span: [wait.start, wait.end], place };
+  }
+  return { lines: stateWords(lane, place, view), span: [piece.start, piece.end], place };
+}
+

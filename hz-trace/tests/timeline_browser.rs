@@ -1,0 +1,209 @@
+//! The timeline in a browser: headless Chromium uses it as a person would.
+//!
+//! Needs `chromium` in the path (scripts/setup installs it); without it the tests say that they
+//! are skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test dies where it fails, its helpers too"
+)]
+
+use hz_trace as hz;
+use hz_trace::export::{About, EXPORTERS, Subject};
+use hz_trace::model::Model;
+use serde_json::Value;
+use std::fs;
+use std::process::{Command, Stdio};
+
+#[path = "support/simulate.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod simulate;
+
+const DRIVER: &str = include_str!("support/drive.js");
+
+/// What the driver has to know: points to hover over, in pixels of the picture.
+const FACTS: &str = r#"{
+    "box": [600, 248],
+    "labels": {"search": "worker"},
+    "points": {
+        "wait": [600, 248], "cpu": [560, 200], "density": [560, 130],
+        "call": [600, 259], "lost": [1070, 176], "asleep": [765, 248]
+    }
+}"#;
+
+fn svg(model: &Model) -> String {
+    let about = About {
+        title: "shop-api".to_owned(),
+        probes: vec!["libssl.so:SSL_read".to_owned(), "checkout".to_owned()],
+        ..About::default()
+    };
+    let mut bytes = Vec::new();
+    EXPORTERS[0].export(&Subject::new(model, &about), &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Whether there is a browser; says so if not.
+fn has_browser() -> bool {
+    let found = Command::new("chromium")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let has_browser = found.is_ok_and(|status| status.success());
+    if !has_browser {
+        eprintln!("skipped: chromium is not installed, scripts/setup installs it");
+    }
+    has_browser
+}
+
+/// Opens a page with `body` and returns what the driver saw.
+fn drive(files: &[(&str, &str)], body: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let page = folder.path().join("page.html");
+    let html = format!(
+        "<!DOCTYPE html><html><body style='margin:0'><script>{DRIVER}</script>{body}\
+         <script>start({FACTS})</script></body></html>"
+    );
+    fs::write(&page, html).unwrap();
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--allow-file-access-from-files", "--virtual-time-budget=20000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("file://{}", page.display()))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let dom = String::from_utf8(output.stdout).unwrap();
+    let seen = dom.split_once("<pre id=\"seen\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let Some((seen, _)) = seen else { panic!("the driver did not finish: {dom:.2000}") };
+    let seen = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    serde_json::from_str(&seen).unwrap()
+}
+
+fn text<'a>(seen: &'a Value, path: &str) -> &'a str {
+    seen.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {seen:#}"))
+}
+
+/// The part of the time in sight: start and end in nanoseconds.
+fn view(seen: &Value, path: &str) -> (u64, u64) {
+    let (start, end) = text(seen, path).split_once('-').unwrap();
+    (start.parse().unwrap(), end.parse().unwrap())
+}
+
+fn check_hover(seen: &Value) {
+    let wait = text(seen, "/tips/wait");
+    assert!(
+        wait.starts_with(
+            "worker-0 (tid 4712): runnable 8.11 ms on CPU 1, woken by worker-1 (tid 4713)\n\
+            CPU 1 was held by rustc (pid 991) 8.11 ms, hard irq 122 µs, soft irq 223 µs\n"
+        ),
+        "{wait}"
+    );
+    assert_eq!(seen.pointer("/tips/wait arrows").and_then(Value::as_u64), Some(3));
+    let cpu = text(seen, "/tips/cpu");
+    assert!(cpu.starts_with("CPU 1: rustc (pid 991) ran 8.31 ms"), "{cpu}");
+    let density = text(seen, "/tips/density");
+    assert!(density.starts_with("CPU 1: 100 % busy, by 1 thread"), "{density}");
+    let call = text(seen, "/tips/call");
+    assert!(call.starts_with("worker-0 (tid 4712): libssl.so:SSL_read 430 µs"), "{call}");
+    let lost = text(seen, "/tips/lost");
+    assert!(lost.starts_with("1 204 records lost on CPU 0"), "{lost}");
+    let asleep = text(seen, "/tips/asleep");
+    assert!(asleep.starts_with("worker-0 (tid 4712): asleep "), "{asleep}");
+}
+
+fn check_zoom(seen: &Value) {
+    assert_ne!(seen["axis"], seen["zoomedAxis"], "the wheel changes the axis");
+    let (start, end) = view(seen, "/zoomedView");
+    assert_eq!(end - start, 25_600_000, "two steps of the wheel");
+    assert_eq!(
+        text(seen, "/zoomedTip"),
+        text(seen, "/tips/wait"),
+        "the wheel zooms at the pointer"
+    );
+    assert!(seen["zoomedPaths"].as_u64() > Some(20), "{seen:#}");
+    let (panned_start, panned_end) = view(seen, "/pannedView");
+    assert!(panned_start > start && panned_end - panned_start == end - start, "{seen:#}");
+    assert_eq!(seen["isReset"], true);
+    let (marked_start, marked_end) = view(seen, "/markedView");
+    assert_eq!((marked_start / 1_000, marked_end / 1_000), (8_529, 15_882));
+    let (deep_start, deep_end) = view(seen, "/deepestView");
+    assert_eq!(deep_end - deep_start, 1_000, "it stops at a microsecond");
+}
+
+fn check_focus(seen: &Value) {
+    assert_eq!((&seen["dimmedByClick"], &seen["dimmedBySecondClick"]), (&3.into(), &0.into()));
+    assert_eq!(seen["isSearching"], true, "/ goes to the search box");
+    assert_eq!((text(seen, "/tally"), &seen["hits"]), ("2 found", &2.into()));
+    assert_eq!((&seen["dimmedBySearch"], &seen["dimmedAfterEscape"]), (&2.into(), &0.into()));
+    assert!(text(seen, "/firstMatch").starts_with("worker-0 (tid 4712): "), "{seen:#}");
+    assert!(text(seen, "/secondMatch").starts_with("worker-1 (tid 4713): "), "{seen:#}");
+    assert!(text(seen, "/byKeys").contains("(tid 47"), "{seen:#}");
+    assert_eq!(seen["dimmedByEnter"], 3);
+    assert_eq!(seen["isHelpShown"], true);
+    let (start, end) = view(seen, "/keyedView");
+    assert!(start > 0 && end - start < 40_000_000, "{seen:#}");
+}
+
+fn check(seen: &Value) {
+    assert_eq!(seen["errors"], Value::Array(Vec::new()), "{seen:#}");
+    assert_eq!(seen["isLive"], true);
+    check_hover(seen);
+    check_zoom(seen);
+    check_focus(seen);
+}
+
+#[test]
+fn a_timeline_in_a_page_can_be_used() {
+    if has_browser() {
+        check(&drive(&[], &svg(&simulate::service())));
+    }
+}
+
+#[test]
+fn a_timeline_by_itself_can_be_used() {
+    if has_browser() {
+        let svg = svg(&simulate::service());
+        let frame = "<iframe src='timeline.svg' width=1300 height=700 style='border:0'></iframe>";
+        check(&drive(&[("timeline.svg", &svg)], frame));
+    }
+}
+
+#[test]
+fn names_of_a_hostile_process_stay_text() {
+    if has_browser() {
+        let mut model = simulate::service();
+        let names: [&[u8]; 4] = [
+            b"</script><img s",
+            b"]]><b onload=x ",
+            b"\"'<a href=x>&am",
+            b"\x1b\xe2\x80\xae\xff\x07evil",
+        ];
+        for (thread, name) in model.threads.iter_mut().zip(names) {
+            thread.comm = [0; 16];
+            thread.comm[..name.len()].copy_from_slice(name);
+        }
+        let seen = drive(&[], &svg(&model));
+        assert_eq!(seen["errors"], Value::Array(Vec::new()), "{seen:#}");
+        assert_eq!(seen["foreign"], 0, "{seen:#}");
+        assert!(
+            text(&seen, "/tips/wait").starts_with("]]><b onload=x  (tid 4712): runnable"),
+            "{seen:#}"
+        );
+    }
+}
+
+#[test]
+fn a_large_recording_can_be_used_and_says_what_it_leaves_out() {
+    if has_browser() {
+        let seen = drive(&[], &svg(&simulate::busy_machine(8, 2_000_000_000, 80)));
+        assert_eq!(seen["errors"], Value::Array(Vec::new()), "{seen:#}");
+        let remark = text(&seen, "/remark");
+        assert!(remark.starts_with("Shorter than ") && remark.contains("--from/--to"), "{remark}");
+    }
+}
