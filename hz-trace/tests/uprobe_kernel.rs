@@ -1,6 +1,7 @@
 //! The user probe `uprobe` in the running kernel, on programs whose calls are known.
 //!
 //! The programs are this test binary, started again with a task in the environment.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test, helpers included")]
 
 use hz_probes_ebpf::{Loss, UPROBE_RETURN, UprobeSite};
 use hz_trace::decode::{Event, decode};

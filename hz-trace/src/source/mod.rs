@@ -1,10 +1,12 @@
 //! Where raw records come from.
 
 mod processes;
+mod uprobe_error;
 mod uprobes;
 
 pub use processes::descendants;
-pub use uprobes::{UprobeError, UprobeLedger, Uprobes};
+pub use uprobe_error::UprobeError;
+pub use uprobes::{UprobeLedger, Uprobes};
 
 /// Whose events are recorded. Everything else is filtered in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The user probe `uprobe`: loads its programs, puts them on functions, reads what they write.
 
+use super::uprobe_error::{UprobeError, is_denied, is_program_denied, map_error, program_error};
 use super::{Scope, descendants};
 use crate::symbol::Site;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -13,81 +14,13 @@ use libbpf_rs::query::ProgInfoIter;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The programs, empty when they were not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uprobe"));
 
 /// Records that one [`Uprobes::drain`] reads at most: what the ring holds.
 const DRAIN_MAX: usize = (8 << 20) / (size_of::<UprobeHit>() + 8);
-
-/// Why user probes cannot run, or not any longer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UprobeError {
-    /// Built with `AYA_BUILD_SKIP`.
-    #[error("uprobe: this hz-trace was built without BPF programs; run scripts/setup and rebuild")]
-    NotBuilt,
-    /// `EPERM` or `EACCES` on loading or attaching.
-    #[error("uprobe: not permitted; run as root or grant CAP_BPF and CAP_PERFMON")]
-    NotPermitted,
-    /// The kernel describes no types, which filtering by process needs.
-    #[error("uprobe: no kernel type information (/sys/kernel/btf/vmlinux) to filter by process")]
-    NoBtf,
-    /// A process to be recorded does not exist.
-    #[error("uprobe: no process {pid}")]
-    NoSuchProcess {
-        /// Its number.
-        pid: u32,
-    },
-    /// More processes than the kernel's map of targets holds.
-    #[error("uprobe: too many processes to follow ({count}); record a control group instead")]
-    TooManyProcesses {
-        /// How many there are.
-        count: usize,
-    },
-    /// The object was refused as a whole.
-    #[error("uprobe: cannot load the BPF object")]
-    Object {
-        /// What aya says.
-        #[source]
-        source: aya::EbpfError,
-    },
-    /// A program was refused, or a kernel hook.
-    #[error("uprobe: the kernel refuses the program {program}")]
-    Program {
-        /// The program.
-        program: &'static str,
-        /// What the kernel says.
-        #[source]
-        source: ProgramError,
-    },
-    /// A map cannot be used.
-    #[error("uprobe: cannot use the map {map}")]
-    Map {
-        /// The map.
-        map: &'static str,
-        /// What the kernel says.
-        #[source]
-        source: MapError,
-    },
-    /// The kernel puts no probe on this instruction or into this file.
-    #[error("uprobe: the kernel refuses a probe on {symbol} at offset {file_offset:#x} of {}", binary.display())]
-    Attach {
-        /// The function.
-        symbol: String,
-        /// The file.
-        binary: PathBuf,
-        /// Where in the file, in bytes.
-        file_offset: u64,
-        /// What the kernel says.
-        #[source]
-        source: ProgramError,
-    },
-    /// `/proc` cannot be read.
-    #[error("uprobe: cannot find the children of the recorded processes")]
-    Proc(#[from] procfs::ProcError),
-}
 
 /// What became of every hit, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -276,7 +209,7 @@ fn load_object(scope: &Scope, is_verbose: bool) -> Result<Ebpf, UprobeError> {
         aya::EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_denied(io_error) => {
             UprobeError::NotPermitted
         }
-        _ => UprobeError::Object { source },
+        _ => UprobeError::Object { source: Box::new(source) },
     })
 }
 
@@ -309,18 +242,25 @@ fn target_processes(bpf: &mut Ebpf, pids: &[u32], follow: bool) -> Result<(), Up
             return Err(UprobeError::NoSuchProcess { pid: *pid });
         }
     }
+    if follow { follow_descendants(&mut targets, pids) } else { Ok(()) }
+}
+
+/// Adds what the processes have started; what a child starts before it is added is found by the
+/// next look.
+fn follow_descendants(
+    targets: &mut HashMap<MapData, u32, u8>,
+    pids: &[u32],
+) -> Result<(), UprobeError> {
     let mut known = BTreeSet::new();
-    while follow {
-        // What a child starts before it is inserted is found by the next look.
+    loop {
         let found = descendants(pids)?;
         let new: Vec<_> = found.difference(&known).copied().collect();
         if new.is_empty() {
-            break;
+            return Ok(());
         }
-        insert(&mut targets, &new)?;
+        insert(targets, &new)?;
         known.extend(new);
     }
-    Ok(())
 }
 
 fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), UprobeError> {
@@ -329,7 +269,7 @@ fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), U
             MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
                 UprobeError::TooManyProcesses { count: pids.len() }
             }
-            source => UprobeError::Map { map: "PIDS", source },
+            source => map_error("PIDS")(source),
         })?;
     }
     Ok(())
@@ -377,7 +317,7 @@ fn attach_all(
                 symbol: site.symbol.clone(),
                 binary: site.binary.clone(),
                 file_offset: site.file_offset,
-                source,
+                source: Box::new(source),
             },
         })?);
     }
@@ -388,18 +328,8 @@ fn program<'a, T>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, Up
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let missing = UprobeError::Program { program: name, source: ProgramError::NotLoaded };
-    bpf.program_mut(name).ok_or(missing)?.try_into().map_err(program_error(name))
-}
-
-fn program_error(program: &'static str) -> impl Fn(ProgramError) -> UprobeError {
-    move |source| {
-        if is_program_denied(&source) {
-            UprobeError::NotPermitted
-        } else {
-            UprobeError::Program { program, source }
-        }
-    }
+    let missing = || program_error(name)(ProgramError::NotLoaded);
+    bpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(program_error(name))
 }
 
 fn take_map<T: TryFrom<Map, Error = MapError>>(
@@ -409,20 +339,4 @@ fn take_map<T: TryFrom<Map, Error = MapError>>(
     let missing = MapError::InvalidName { name: name.to_owned() };
     let map = bpf.take_map(name).ok_or(missing).map_err(map_error(name))?;
     map.try_into().map_err(map_error(name))
-}
-
-fn map_error(map: &'static str) -> impl Fn(MapError) -> UprobeError {
-    move |source| UprobeError::Map { map, source }
-}
-
-fn is_program_denied(error: &ProgramError) -> bool {
-    match error {
-        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EPERM),
-        ProgramError::SyscallError(error) => is_denied(&error.io_error),
-        _ => false,
-    }
-}
-
-fn is_denied(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::PermissionDenied
 }
