@@ -372,8 +372,9 @@ fn nothing_is_left_behind_by_drop() {
     let uprobes = attach(&sites, &only(std::process::id()), true).unwrap();
     let ours: BTreeSet<_> = loaded().difference(&before).copied().collect();
     assert_eq!(ours, uprobes.program_ids().into_iter().collect());
-    // Five probes and two tracepoints.
-    assert_eq!((ours.len(), links_to(&ours)), (4, 7));
+    // Two tracepoints, and two links of many probes or five of one each.
+    assert_eq!(ours.len(), 4);
+    assert!([4, 7].contains(&links_to(&ours)), "{} links", links_to(&ours));
     drop(uprobes);
     assert_gone(&ours);
 }

@@ -2,6 +2,7 @@
 
 mod processes;
 mod uprobe_error;
+mod uprobe_multi;
 mod uprobes;
 
 pub use processes::descendants;

@@ -1,5 +1,6 @@
 //! Why user probes cannot run.
 
+use crate::symbol::Site;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use std::path::PathBuf;
@@ -83,13 +84,26 @@ pub(super) fn program_error(program: &'static str) -> impl Fn(ProgramError) -> U
     }
 }
 
+/// What a probe was refused for.
+pub(super) fn site_error(site: &Site, source: ProgramError) -> UprobeError {
+    if is_program_denied(&source) {
+        return UprobeError::NotPermitted;
+    }
+    UprobeError::Attach {
+        symbol: site.symbol.clone(),
+        binary: site.binary.clone(),
+        file_offset: site.file_offset,
+        source: Box::new(source),
+    }
+}
+
 /// What a map was refused for.
 pub(super) fn map_error(map: &'static str) -> impl Fn(MapError) -> UprobeError {
     move |source| UprobeError::Map { map, source: Box::new(source) }
 }
 
 /// Whether the kernel wants more privileges.
-pub(super) fn is_program_denied(error: &ProgramError) -> bool {
+fn is_program_denied(error: &ProgramError) -> bool {
     match error {
         ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EPERM),
         ProgramError::SyscallError(error) => is_denied(&error.io_error),

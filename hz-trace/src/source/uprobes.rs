@@ -1,11 +1,13 @@
 //! The user probe `uprobe`: loads its programs, puts them on functions, reads what they write.
 
-use super::uprobe_error::{UprobeError, is_denied, is_program_denied, map_error, program_error};
+use super::uprobe_error::{UprobeError, is_denied, map_error, program_error, site_error};
+use super::uprobe_multi::{MultiProgram, Numbered, by_file};
 use super::{Scope, descendants};
 use crate::symbol::Site;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use aya::programs::{BtfTracePoint, Program, ProgramError, UProbe};
+use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, Level};
 use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, UprobeHit, UprobeSite};
@@ -14,6 +16,7 @@ use libbpf_rs::query::ProgInfoIter;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The programs, empty when they were not built.
@@ -64,12 +67,21 @@ unsafe impl aya::Pod for PodLoss {}
 /// recorded without its children: then only that process has the probes.
 pub struct Uprobes {
     // Dropped in this order: no function is entered under a probe whose return is not seen.
-    enter_links: Vec<UProbeLink>,
-    return_links: Vec<UProbeLink>,
+    enter_links: Vec<Link>,
+    return_links: Vec<Link>,
+    /// Kernel numbers of programs that aya does not know of.
+    multi_ids: Vec<u32>,
     ring: RingBuf<MapData>,
     ledger: PerCpuArray<MapData, PodLoss>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     bpf: Ebpf,
+}
+
+/// What keeps a program on its sites; closing it takes the probes away.
+#[expect(dead_code, reason = "held to be dropped")]
+enum Link {
+    Single(UProbeLink),
+    Multi(OwnedFd),
 }
 
 impl fmt::Debug for Uprobes {
@@ -102,19 +114,17 @@ impl Uprobes {
         }
         let mut bpf = load_object(scope, logger.is_some())?;
         // Before any map is taken: a program that is loaded holds its maps, aya's numbers do not.
-        for name in ["uprobe_enter", "uprobe_return"] {
-            let program: &mut UProbe = program(&mut bpf, name)?;
-            program.load().map_err(program_error(name))?;
-        }
+        let leave = Hook::load(&mut bpf, "uprobe_return", true)?;
+        let enter = Hook::load(&mut bpf, "uprobe_enter", false)?;
         if let Scope::Processes(pids) = scope {
             target_processes(&mut bpf, pids, follow_children)?;
         }
-        let uprobe_scope = uprobe_scope(scope, follow_children);
+        let pid = only_process(scope, follow_children);
         // Returns first: a call entered under a probe must find the other in place.
         let spans: Vec<_> = (0..).zip(sites).filter(|(_, site)| site.wants_return).collect();
-        let return_links = attach_all(&mut bpf, "uprobe_return", &spans, uprobe_scope)?;
+        let return_links = leave.attach(&mut bpf, &spans, pid)?;
         let all: Vec<_> = (0..).zip(sites).collect();
-        let enter_links = attach_all(&mut bpf, "uprobe_enter", &all, uprobe_scope)?;
+        let enter_links = enter.attach(&mut bpf, &all, pid)?;
         let logger = match logger {
             None => None,
             Some(logger) => EbpfLogger::init_with_logger(&mut bpf, logger).ok(),
@@ -122,6 +132,7 @@ impl Uprobes {
         Ok(Self {
             enter_links,
             return_links,
+            multi_ids: [enter, leave].iter().filter_map(Hook::multi_id).collect(),
             ring: take_map(&mut bpf, "EVENTS")?,
             ledger: take_map(&mut bpf, "LEDGER")?,
             logger,
@@ -171,7 +182,7 @@ impl Uprobes {
     #[must_use]
     pub fn program_ids(&self) -> Vec<u32> {
         let loaded = self.bpf.programs().filter_map(|(_, program)| program.info().ok());
-        loaded.map(|info| info.id()).collect()
+        loaded.map(|info| info.id()).chain(self.multi_ids.iter().copied()).collect()
     }
 
     fn skipped(&self) -> u64 {
@@ -286,42 +297,65 @@ fn attach_tracepoint(
     Ok(())
 }
 
-/// Which processes get the breakpoints. The programs filter in any case: a `vfork`ed child runs in
-/// its parent's memory, breakpoints included.
-fn uprobe_scope(scope: &Scope, follow_children: bool) -> UProbeScope {
+/// Whether only one process gets the breakpoints. The programs filter in any case: a `vfork`ed
+/// child runs in its parent's memory, breakpoints included.
+fn only_process(scope: &Scope, follow_children: bool) -> Option<NonZeroU32> {
     match scope {
-        Scope::Processes(pids) if !follow_children && pids.len() == 1 => {
-            NonZeroU32::new(pids[0]).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
-        }
-        _ => UProbeScope::AllProcesses,
+        Scope::Processes(pids) if !follow_children && pids.len() == 1 => NonZeroU32::new(pids[0]),
+        _ => None,
     }
 }
 
-/// Puts a program on sites, each with its number as the cookie.
-fn attach_all(
-    bpf: &mut Ebpf,
+/// A program for user probes, loaded the best way this kernel has.
+struct Hook {
     name: &'static str,
-    sites: &[(u64, &Site)],
-    scope: UProbeScope,
-) -> Result<Vec<UProbeLink>, UprobeError> {
-    let program: &mut UProbe = program(bpf, name)?;
-    let mut links = Vec::with_capacity(sites.len());
-    for (number, site) in sites {
-        let location = UProbeAttachLocation::AbsoluteOffset(site.file_offset);
-        let point = UProbeAttachPoint { location, cookie: Some(*number) };
-        let attached = program.attach(point, &site.binary, scope);
-        let link = attached.and_then(|id| program.take_link(id));
-        links.push(link.map_err(|source| match source {
-            source if is_program_denied(&source) => UprobeError::NotPermitted,
-            source => UprobeError::Attach {
-                symbol: site.symbol.clone(),
-                binary: site.binary.clone(),
-                file_offset: site.file_offset,
-                source: Box::new(source),
-            },
-        })?);
+    is_return: bool,
+    multi: Option<MultiProgram>,
+}
+
+impl Hook {
+    fn load(bpf: &mut Ebpf, name: &'static str, is_return: bool) -> Result<Self, UprobeError> {
+        let multi = MultiProgram::load(OBJECT, bpf, name);
+        if multi.is_none() {
+            let program: &mut UProbe = program(bpf, name)?;
+            program.load().map_err(program_error(name))?;
+        }
+        Ok(Self { name, is_return, multi })
     }
-    Ok(links)
+
+    fn multi_id(&self) -> Option<u32> {
+        self.multi.as_ref().and_then(MultiProgram::id)
+    }
+
+    /// Puts the program on sites, each with its number as the cookie.
+    fn attach(
+        &self,
+        bpf: &mut Ebpf,
+        sites: &Numbered<'_>,
+        pid: Option<NonZeroU32>,
+    ) -> Result<Vec<Link>, UprobeError> {
+        let mut links = Vec::new();
+        let Some(multi) = &self.multi else {
+            let program: &mut UProbe = program(bpf, self.name)?;
+            for (number, site) in sites {
+                let location = UProbeAttachLocation::AbsoluteOffset(site.file_offset);
+                let point = UProbeAttachPoint { location, cookie: Some(*number) };
+                let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+                let attached = program.attach(point, &site.binary, scope);
+                let link = attached.and_then(|id| program.take_link(id));
+                links.push(Link::Single(link.map_err(|source| site_error(site, source))?));
+            }
+            return Ok(links);
+        };
+        for (binary, sites) in by_file(sites) {
+            let link = multi.attach(binary, &sites, self.is_return, pid.map(NonZeroU32::get));
+            let call = "bpf_link_create";
+            // The kernel does not say which of them it refuses.
+            let error = |io_error| site_error(sites[0].1, SyscallError { call, io_error }.into());
+            links.push(Link::Multi(link.map_err(error)?));
+        }
+        Ok(links)
+    }
 }
 
 fn program<'a, T>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, UprobeError>
