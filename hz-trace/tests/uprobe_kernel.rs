@@ -1,6 +1,7 @@
 //! The user probe `uprobe` in the running kernel, on programs whose calls are known.
 //!
 //! The programs are this test binary, started again with a task in the environment.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test, helpers included")]
 
 use hz_probes_ebpf::{Loss, UPROBE_RETURN, UprobeSite};
 use hz_trace::decode::{Event, decode};
@@ -371,8 +372,9 @@ fn nothing_is_left_behind_by_drop() {
     let uprobes = attach(&sites, &only(std::process::id()), true).unwrap();
     let ours: BTreeSet<_> = loaded().difference(&before).copied().collect();
     assert_eq!(ours, uprobes.program_ids().into_iter().collect());
-    // Five probes and two tracepoints.
-    assert_eq!((ours.len(), links_to(&ours)), (4, 7));
+    // Two tracepoints, and two links of many probes or five of one each.
+    assert_eq!(ours.len(), 4);
+    assert!([4, 7].contains(&links_to(&ours)), "{} links", links_to(&ours));
     drop(uprobes);
     assert_gone(&ours);
 }

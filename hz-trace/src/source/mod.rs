@@ -4,12 +4,15 @@ mod bpf;
 mod command;
 mod processes;
 mod sched;
+mod uprobe_error;
+mod uprobe_multi;
 mod uprobes;
 
 pub use command::{HeldCommand, RunningCommand};
 pub use processes::descendants;
 pub use sched::{Drain, Sched, SchedSettings};
-pub use uprobes::{UprobeError, UprobeLedger, Uprobes};
+pub use uprobe_error::UprobeError;
+pub use uprobes::{UprobeLedger, Uprobes};
 
 /// Which threads the kernel records.
 #[derive(Clone, Debug, PartialEq, Eq)]

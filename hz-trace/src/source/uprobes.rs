@@ -1,10 +1,13 @@
 //! The user probe `uprobe`: loads its programs, puts them on functions, reads what they write.
 
+use super::uprobe_error::{UprobeError, is_denied, map_error, program_error, site_error};
+use super::uprobe_multi::{MultiProgram, Numbered, by_file};
 use super::{Scope, descendants};
 use crate::symbol::Site;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use aya::programs::{BtfTracePoint, Program, ProgramError, UProbe};
+use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, Level};
 use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, UprobeHit, UprobeSite};
@@ -13,81 +16,14 @@ use libbpf_rs::query::ProgInfoIter;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// The programs, empty when they were not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uprobe"));
 
 /// Records that one [`Uprobes::drain`] reads at most: what the ring holds.
 const DRAIN_MAX: usize = (8 << 20) / (size_of::<UprobeHit>() + 8);
-
-/// Why user probes cannot run, or not any longer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UprobeError {
-    /// Built with `AYA_BUILD_SKIP`.
-    #[error("uprobe: this hz-trace was built without BPF programs; run scripts/setup and rebuild")]
-    NotBuilt,
-    /// `EPERM` or `EACCES` on loading or attaching.
-    #[error("uprobe: not permitted; run as root or grant CAP_BPF and CAP_PERFMON")]
-    NotPermitted,
-    /// The kernel describes no types, which filtering by process needs.
-    #[error("uprobe: no kernel type information (/sys/kernel/btf/vmlinux) to filter by process")]
-    NoBtf,
-    /// A process to be recorded does not exist.
-    #[error("uprobe: no process {pid}")]
-    NoSuchProcess {
-        /// Its number.
-        pid: u32,
-    },
-    /// More processes than the kernel's map of targets holds.
-    #[error("uprobe: too many processes to follow ({count}); record a control group instead")]
-    TooManyProcesses {
-        /// How many there are.
-        count: usize,
-    },
-    /// The object was refused as a whole.
-    #[error("uprobe: cannot load the BPF object")]
-    Object {
-        /// What aya says.
-        #[source]
-        source: aya::EbpfError,
-    },
-    /// A program was refused, or a kernel hook.
-    #[error("uprobe: the kernel refuses the program {program}")]
-    Program {
-        /// The program.
-        program: &'static str,
-        /// What the kernel says.
-        #[source]
-        source: ProgramError,
-    },
-    /// A map cannot be used.
-    #[error("uprobe: cannot use the map {map}")]
-    Map {
-        /// The map.
-        map: &'static str,
-        /// What the kernel says.
-        #[source]
-        source: MapError,
-    },
-    /// The kernel puts no probe on this instruction or into this file.
-    #[error("uprobe: the kernel refuses a probe on {symbol} at offset {file_offset:#x} of {}", binary.display())]
-    Attach {
-        /// The function.
-        symbol: String,
-        /// The file.
-        binary: PathBuf,
-        /// Where in the file, in bytes.
-        file_offset: u64,
-        /// What the kernel says.
-        #[source]
-        source: ProgramError,
-    },
-    /// `/proc` cannot be read.
-    #[error("uprobe: cannot find the children of the recorded processes")]
-    Proc(#[from] procfs::ProcError),
-}
 
 /// What became of every hit, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,12 +67,21 @@ unsafe impl aya::Pod for PodLoss {}
 /// recorded without its children: then only that process has the probes.
 pub struct Uprobes {
     // Dropped in this order: no function is entered under a probe whose return is not seen.
-    enter_links: Vec<UProbeLink>,
-    return_links: Vec<UProbeLink>,
+    enter_links: Vec<Link>,
+    return_links: Vec<Link>,
+    /// Kernel numbers of programs that aya does not know of.
+    multi_ids: Vec<u32>,
     ring: RingBuf<MapData>,
     ledger: PerCpuArray<MapData, PodLoss>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     bpf: Ebpf,
+}
+
+/// What keeps a program on its sites; closing it takes the probes away.
+#[expect(dead_code, reason = "held to be dropped")]
+enum Link {
+    Single(UProbeLink),
+    Multi(OwnedFd),
 }
 
 impl fmt::Debug for Uprobes {
@@ -169,19 +114,17 @@ impl Uprobes {
         }
         let mut bpf = load_object(scope, logger.is_some())?;
         // Before any map is taken: a program that is loaded holds its maps, aya's numbers do not.
-        for name in ["uprobe_enter", "uprobe_return"] {
-            let program: &mut UProbe = program(&mut bpf, name)?;
-            program.load().map_err(program_error(name))?;
-        }
+        let leave = Hook::load(&mut bpf, "uprobe_return", true)?;
+        let enter = Hook::load(&mut bpf, "uprobe_enter", false)?;
         if let Scope::Processes(pids) = scope {
             target_processes(&mut bpf, pids, follow_children)?;
         }
-        let uprobe_scope = uprobe_scope(scope, follow_children);
+        let pid = only_process(scope, follow_children);
         // Returns first: a call entered under a probe must find the other in place.
         let spans: Vec<_> = (0..).zip(sites).filter(|(_, site)| site.wants_return).collect();
-        let return_links = attach_all(&mut bpf, "uprobe_return", &spans, uprobe_scope)?;
+        let return_links = leave.attach(&mut bpf, &spans, pid)?;
         let all: Vec<_> = (0..).zip(sites).collect();
-        let enter_links = attach_all(&mut bpf, "uprobe_enter", &all, uprobe_scope)?;
+        let enter_links = enter.attach(&mut bpf, &all, pid)?;
         let logger = match logger {
             None => None,
             Some(logger) => EbpfLogger::init_with_logger(&mut bpf, logger).ok(),
@@ -189,6 +132,7 @@ impl Uprobes {
         Ok(Self {
             enter_links,
             return_links,
+            multi_ids: [enter, leave].iter().filter_map(Hook::multi_id).collect(),
             ring: take_map(&mut bpf, "EVENTS")?,
             ledger: take_map(&mut bpf, "LEDGER")?,
             logger,
@@ -238,7 +182,7 @@ impl Uprobes {
     #[must_use]
     pub fn program_ids(&self) -> Vec<u32> {
         let loaded = self.bpf.programs().filter_map(|(_, program)| program.info().ok());
-        loaded.map(|info| info.id()).collect()
+        loaded.map(|info| info.id()).chain(self.multi_ids.iter().copied()).collect()
     }
 
     fn skipped(&self) -> u64 {
@@ -276,7 +220,7 @@ fn load_object(scope: &Scope, is_verbose: bool) -> Result<Ebpf, UprobeError> {
         aya::EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_denied(io_error) => {
             UprobeError::NotPermitted
         }
-        _ => UprobeError::Object { source },
+        _ => UprobeError::Object { source: Box::new(source) },
     })
 }
 
@@ -309,18 +253,25 @@ fn target_processes(bpf: &mut Ebpf, pids: &[u32], follow: bool) -> Result<(), Up
             return Err(UprobeError::NoSuchProcess { pid: *pid });
         }
     }
+    if follow { follow_descendants(&mut targets, pids) } else { Ok(()) }
+}
+
+/// Adds what the processes have started; what a child starts before it is added is found by the
+/// next look.
+fn follow_descendants(
+    targets: &mut HashMap<MapData, u32, u8>,
+    pids: &[u32],
+) -> Result<(), UprobeError> {
     let mut known = BTreeSet::new();
-    while follow {
-        // What a child starts before it is inserted is found by the next look.
+    loop {
         let found = descendants(pids)?;
         let new: Vec<_> = found.difference(&known).copied().collect();
         if new.is_empty() {
-            break;
+            return Ok(());
         }
-        insert(&mut targets, &new)?;
+        insert(targets, &new)?;
         known.extend(new);
     }
-    Ok(())
 }
 
 fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), UprobeError> {
@@ -329,7 +280,7 @@ fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), U
             MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
                 UprobeError::TooManyProcesses { count: pids.len() }
             }
-            source => UprobeError::Map { map: "PIDS", source },
+            source => map_error("PIDS")(source),
         })?;
     }
     Ok(())
@@ -346,60 +297,73 @@ fn attach_tracepoint(
     Ok(())
 }
 
-/// Which processes get the breakpoints. The programs filter in any case: a `vfork`ed child runs in
-/// its parent's memory, breakpoints included.
-fn uprobe_scope(scope: &Scope, follow_children: bool) -> UProbeScope {
+/// Whether only one process gets the breakpoints. The programs filter in any case: a `vfork`ed
+/// child runs in its parent's memory, breakpoints included.
+fn only_process(scope: &Scope, follow_children: bool) -> Option<NonZeroU32> {
     match scope {
-        Scope::Processes(pids) if !follow_children && pids.len() == 1 => {
-            NonZeroU32::new(pids[0]).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
-        }
-        _ => UProbeScope::AllProcesses,
+        Scope::Processes(pids) if !follow_children && pids.len() == 1 => NonZeroU32::new(pids[0]),
+        _ => None,
     }
 }
 
-/// Puts a program on sites, each with its number as the cookie.
-fn attach_all(
-    bpf: &mut Ebpf,
+/// A program for user probes, loaded the best way this kernel has.
+struct Hook {
     name: &'static str,
-    sites: &[(u64, &Site)],
-    scope: UProbeScope,
-) -> Result<Vec<UProbeLink>, UprobeError> {
-    let program: &mut UProbe = program(bpf, name)?;
-    let mut links = Vec::with_capacity(sites.len());
-    for (number, site) in sites {
-        let location = UProbeAttachLocation::AbsoluteOffset(site.file_offset);
-        let point = UProbeAttachPoint { location, cookie: Some(*number) };
-        let attached = program.attach(point, &site.binary, scope);
-        let link = attached.and_then(|id| program.take_link(id));
-        links.push(link.map_err(|source| match source {
-            source if is_program_denied(&source) => UprobeError::NotPermitted,
-            source => UprobeError::Attach {
-                symbol: site.symbol.clone(),
-                binary: site.binary.clone(),
-                file_offset: site.file_offset,
-                source,
-            },
-        })?);
+    is_return: bool,
+    multi: Option<MultiProgram>,
+}
+
+impl Hook {
+    fn load(bpf: &mut Ebpf, name: &'static str, is_return: bool) -> Result<Self, UprobeError> {
+        let multi = MultiProgram::load(OBJECT, bpf, name);
+        if multi.is_none() {
+            let program: &mut UProbe = program(bpf, name)?;
+            program.load().map_err(program_error(name))?;
+        }
+        Ok(Self { name, is_return, multi })
     }
-    Ok(links)
+
+    fn multi_id(&self) -> Option<u32> {
+        self.multi.as_ref().and_then(MultiProgram::id)
+    }
+
+    /// Puts the program on sites, each with its number as the cookie.
+    fn attach(
+        &self,
+        bpf: &mut Ebpf,
+        sites: &Numbered<'_>,
+        pid: Option<NonZeroU32>,
+    ) -> Result<Vec<Link>, UprobeError> {
+        let mut links = Vec::new();
+        let Some(multi) = &self.multi else {
+            let program: &mut UProbe = program(bpf, self.name)?;
+            for (number, site) in sites {
+                let location = UProbeAttachLocation::AbsoluteOffset(site.file_offset);
+                let point = UProbeAttachPoint { location, cookie: Some(*number) };
+                let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+                let attached = program.attach(point, &site.binary, scope);
+                let link = attached.and_then(|id| program.take_link(id));
+                links.push(Link::Single(link.map_err(|source| site_error(site, source))?));
+            }
+            return Ok(links);
+        };
+        for (binary, sites) in by_file(sites) {
+            let link = multi.attach(binary, &sites, self.is_return, pid.map(NonZeroU32::get));
+            let call = "bpf_link_create";
+            // The kernel does not say which of them it refuses.
+            let error = |io_error| site_error(sites[0].1, SyscallError { call, io_error }.into());
+            links.push(Link::Multi(link.map_err(error)?));
+        }
+        Ok(links)
+    }
 }
 
 fn program<'a, T>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, UprobeError>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let missing = UprobeError::Program { program: name, source: ProgramError::NotLoaded };
-    bpf.program_mut(name).ok_or(missing)?.try_into().map_err(program_error(name))
-}
-
-fn program_error(program: &'static str) -> impl Fn(ProgramError) -> UprobeError {
-    move |source| {
-        if is_program_denied(&source) {
-            UprobeError::NotPermitted
-        } else {
-            UprobeError::Program { program, source }
-        }
-    }
+    let missing = || program_error(name)(ProgramError::NotLoaded);
+    bpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(program_error(name))
 }
 
 fn take_map<T: TryFrom<Map, Error = MapError>>(
@@ -409,20 +373,4 @@ fn take_map<T: TryFrom<Map, Error = MapError>>(
     let missing = MapError::InvalidName { name: name.to_owned() };
     let map = bpf.take_map(name).ok_or(missing).map_err(map_error(name))?;
     map.try_into().map_err(map_error(name))
-}
-
-fn map_error(map: &'static str) -> impl Fn(MapError) -> UprobeError {
-    move |source| UprobeError::Map { map, source }
-}
-
-fn is_program_denied(error: &ProgramError) -> bool {
-    match error {
-        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EPERM),
-        ProgramError::SyscallError(error) => is_denied(&error.io_error),
-        _ => false,
-    }
-}
-
-fn is_denied(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::PermissionDenied
 }

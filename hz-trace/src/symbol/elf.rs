@@ -99,8 +99,9 @@ impl ElfFile {
         };
         for symbol in symbols {
             let kind = symbol.st_type();
-            let is_function = matches!(kind, elf::STT_FUNC | elf::STT_GNU_IFUNC);
-            if !is_function && !(kind == elf::STT_NOTYPE && symbol.is_undefined(endian)) {
+            // An import may have no type.
+            let is_import = kind == elf::STT_NOTYPE && symbol.is_undefined(endian);
+            if !is_import && !matches!(kind, elf::STT_FUNC | elf::STT_GNU_IFUNC) {
                 continue;
             }
             let Some(name) = string_at(strings, symbol.st_name(endian)) else { continue };
