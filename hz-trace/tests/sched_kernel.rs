@@ -11,7 +11,9 @@ use hz_trace::{
     model::{Model, State, Thread, Who},
     session::{self, RecordError, Settings, TargetSpec},
 };
-use live::{Recorded, alone, burn, last_cpu, own_process, own_tid, pin, record, record_while, shell};
+use live::{
+    Recorded, alone, burn, last_cpu, own_process, own_tid, pin, record, record_while, shell,
+};
 use std::{
     collections::BTreeMap,
     io::{self, Write},
@@ -50,7 +52,13 @@ fn assert_counts_agree(recorded: &Recorded) -> usize {
         let (Some(first), Some(last)) = (thread.kernel_first, thread.kernel_last) else { continue };
         let kernel = last.switches - first.switches;
         let off = kernel.abs_diff(thread.switches);
-        assert!(off <= 1, "{} ({}): {} recorded, {kernel} by the kernel", thread.name(), thread.tid, thread.switches);
+        assert!(
+            off <= 1,
+            "{} ({}): {} recorded, {kernel} by the kernel",
+            thread.name(),
+            thread.tid,
+            thread.switches
+        );
         compared += 1;
     }
     compared
@@ -253,7 +261,9 @@ fn a_command_is_recorded_from_before_its_first_instruction_to_its_end() {
     let shell = recorded.model.threads.iter().find(|thread| thread.name() == "sh").expect("sh");
     assert!(shell.has_exited);
     assert!(shell.kernel_first.is_some_and(|first| first.time_ns <= shell.spans[0].start_ns));
-    assert!(recorded.model.threads.iter().any(|thread| thread.is_target && thread.name() == "sleep"));
+    assert!(
+        recorded.model.threads.iter().any(|thread| thread.is_target && thread.name() == "sleep")
+    );
     assert_counts_agree(&recorded);
     assert_laws(&recorded.model);
 }
@@ -285,7 +295,12 @@ fn a_control_group_is_recorded_with_all_below_it_and_nothing_else() {
     let targets: Vec<_> = recorded.model.threads.iter().filter(|thread| thread.is_target).collect();
     assert!(targets.iter().any(|thread| thread.tid == inside), "the shell was not recorded");
     let sleeps = targets.iter().filter(|thread| thread.name() == "sleep").count();
-    assert_eq!((targets.len(), sleeps), (3, 2), "{:?}", targets.iter().map(|each| each.name()).collect::<Vec<_>>());
+    assert_eq!(
+        (targets.len(), sleeps),
+        (3, 2),
+        "{:?}",
+        targets.iter().map(|each| each.name()).collect::<Vec<_>>()
+    );
     assert_ledger_balances(&recorded);
 }
 
@@ -388,7 +403,10 @@ fn a_slow_disk_costs_counted_losses_and_no_memory() {
     let state = &outcome.state;
     assert!(state.dropped_by_writer > 0, "the disk was fast enough: {} records", state.received);
     assert!(state.dropped_by_writer < state.received);
-    assert_eq!(state.lost(), state.dropped_by_writer + state.ledger.iter().map(|row| row.lost()).sum::<u64>());
+    assert_eq!(
+        state.lost(),
+        state.dropped_by_writer + state.ledger.iter().map(|row| row.lost()).sum::<u64>()
+    );
     assert!(grown < 150 << 20, "memory grew by {grown} bytes");
     busy.join().unwrap();
 }
@@ -427,13 +445,28 @@ fn a_process_that_ends_ends_its_recording() {
 #[ignore = "needs CAP_BPF"]
 fn a_target_that_is_not_there_is_named() {
     let _alone = alone();
-    let start = |target| session::record(&Settings::new(target), io::sink(), &mut After(std::time::Instant::now(), Duration::ZERO));
+    let start = |target| {
+        session::record(
+            &Settings::new(target),
+            io::sink(),
+            &mut After(std::time::Instant::now(), Duration::ZERO),
+        )
+    };
     let mut gone = Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
     let error = start(TargetSpec::Pids(vec![gone.id()])).unwrap_err();
-    assert!(matches!(error, RecordError::Target(TargetError::NoSuchPid { pid }) if pid == gone.id()), "{error}");
+    assert!(
+        matches!(error, RecordError::Target(TargetError::NoSuchPid { pid }) if pid == gone.id()),
+        "{error}"
+    );
     let tid = std::thread::spawn(|| {
-        let start = |target| session::record(&Settings::new(target), io::sink(), &mut After(std::time::Instant::now(), Duration::ZERO));
+        let start = |target| {
+            session::record(
+                &Settings::new(target),
+                io::sink(),
+                &mut After(std::time::Instant::now(), Duration::ZERO),
+            )
+        };
         start(TargetSpec::Pids(vec![own_tid()])).unwrap_err()
     });
     let error = tid.join().unwrap();

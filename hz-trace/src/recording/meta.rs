@@ -114,7 +114,7 @@ impl State {
     /// Records that were lost, wherever.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let in_kernel: u64 = self.ledger.iter().map(|row| row.lost()).sum();
+        let in_kernel: u64 = self.ledger.iter().map(LedgerRow::lost).sum();
         let skipped: u64 = self.bpf.iter().map(|program| program.skipped_by_kernel).sum();
         in_kernel + skipped + self.dropped_by_writer
     }

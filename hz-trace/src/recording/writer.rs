@@ -33,7 +33,8 @@ impl Batch {
     /// Adds a record. What is no record (no header, or no multiple of 8 bytes) is refused.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> bool {
-        let is_record = record.len() >= 24 && record.len() % 8 == 0 && record.len() < 1 << 16;
+        let is_record =
+            record.len() >= 24 && record.len().is_multiple_of(8) && record.len() < 1 << 16;
         if is_record {
             self.bytes.extend_from_slice(record);
             self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));

@@ -262,8 +262,10 @@ impl<'a> Session<'a> {
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
         let sink = Rc::clone(&self.collector);
-        let drain =
-            self.probes.sched.drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
+        let drain = self
+            .probes
+            .sched
+            .drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
         self.snapshot(false)?;
         self.own.mark_started();
         observer.recording(&self.meta);
@@ -281,7 +283,7 @@ impl<'a> Session<'a> {
         let end_ns = clock::monotonic_ns();
         self.drain(&drain)?;
         self.hand_over(true)?;
-        self.finish(because, end_ns)
+        self.finish(&because, end_ns)
     }
 
     /// Empties the rings.
@@ -361,8 +363,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn finish(mut self, because: String, end_ns: u64) -> Result<Outcome, RecordError> {
-        let state = State { time_ns: end_ns, ..self.state(true, &because) };
+    fn finish(mut self, because: &str, end_ns: u64) -> Result<Outcome, RecordError> {
+        let state = State { time_ns: end_ns, ..self.state(true, because) };
         let file_bytes = self.disk.finish(state.clone()).map_err(RecordError::Write)?;
         let command_status = self.watch.command_status();
         Ok(Outcome { meta: self.meta, state, command_status, file_bytes })

@@ -291,6 +291,7 @@ fn refused(source: libbpf_rs::Error) -> StartError {
 
 /// libbpf writes to standard error unless told otherwise.
 fn quiet_libbpf(is_verbose: bool) {
+    #[expect(clippy::needless_pass_by_value, reason = "libbpf-rs wants it so")]
     fn print(_: PrintLevel, text: String) {
         eprint!("{text}");
     }
