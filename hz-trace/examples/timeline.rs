@@ -1,4 +1,4 @@
-//! Draws an invented recording: `timeline service|busy|large|storm|idle OUTPUT.svg`, and says how long
+//! Draws an invented recording: `timeline service|incident|busy|large|storm|idle OUTPUT.svg`, and says how long
 //! that took.
 
 use hz_trace as hz;
@@ -16,6 +16,8 @@ fn main() -> std::io::Result<()> {
     let model = match kind.as_str() {
         "busy" => simulate::busy_machine(8, 2_000_000_000, 80),
         "large" => simulate::busy_machine(64, 2_000_000_000, 400),
+        "incident" => simulate::incident(),
+        "bar" => simulate::storm(3_750_000_000),
         "storm" => simulate::storm(10_000_000_000),
         "idle" => Model { end_ns: 1_000_000, ..Model::default() },
         _ => simulate::service(),

@@ -158,7 +158,7 @@ fn the_picture_says_what_matters() {
     assert_eq!(length_ns, worst["ran"][0][1].as_u64().unwrap(), "{worst}");
 }
 
-/// What the script reads, as timeline_data.js does.
+/// What the script reads, as `timeline_data.js` does.
 struct Numbers(Vec<u8>);
 
 impl Numbers {
@@ -276,6 +276,18 @@ fn a_part_of_a_recording_is_drawn_alone() {
     let beyond = Subject::new(&model, &about).part(50_000_000, 60_000_000);
     assert_eq!(beyond.duration_ns(), 0);
     read(&export(&beyond));
+}
+
+#[test]
+fn a_long_recording_points_at_its_worst_waits() {
+    let parts = read(&svg(&simulate::incident()));
+    for words in [
+        "Worst wait: worker (tid 4714) waited 60.4 ms for CPU 1, at 4.99 s, all behind backup (pid 880).",
+        "60.3 ms waiting for CPU 0, all behind backup (pid 880)",
+        "A column of 1 px is 9.19 ms",
+    ] {
+        assert!(parts.says(words), "{words}: {:#?}", parts.words);
+    }
 }
 
 #[test]

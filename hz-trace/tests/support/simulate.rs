@@ -319,6 +319,31 @@ fn decorate(model: &mut Model) {
     model.cpus[0].lost.push(LostInterval { start_ns, end_ns: start_ns + 250_000, count: 1_204 });
 }
 
+/// 10 s of a cache under load, in which a backup takes a CPU for a while.
+pub(crate) fn incident() -> Model {
+    let worker = |number: u32| Habit {
+        slice_ns: 4_000_000,
+        ..Habit::new(b"worker", 4_712 + number, 150_000, 420_000)
+    };
+    let backup = Habit {
+        ids: (880, 880),
+        first_ns: 4_100_000_000,
+        bursts: 6,
+        slice_ns: 60_000_000,
+        ..Habit::new(b"backup", 880, 90_000_000, 30_000_000)
+    };
+    let slow =
+        |name, tid, run_ns, sleep_ns| Habit { cpu: 1, ..Habit::new(name, tid, run_ns, sleep_ns) };
+    let mut habits: Vec<Habit> = (0..4).map(worker).collect();
+    habits.extend([
+        slow(b"memcached", 4_711, 30_000, 50_000_000),
+        slow(b"logger", 4_720, 400_000, 200_000_000),
+        Habit { sleeps: State::Uninterruptible, ..slow(b"flusher", 4_721, 2_000_000, 500_000_000) },
+        backup,
+    ]);
+    simulate(2, 10_000_000_000, &habits)
+}
+
 /// A busy machine: many threads of many processes, `duration_ns` long.
 pub(crate) fn busy_machine(cpus: u16, duration_ns: u64, threads: u32) -> Model {
     const NAMES: [&[u8]; 9] = [

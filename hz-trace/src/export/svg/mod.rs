@@ -1,9 +1,9 @@
 //! The timeline as one SVG file: a still picture, and in a browser more than that.
 //!
-//! plotters draws it on a [`backend`] of ours. One column of pixels is one span of time in every
-//! lane, so that a cause stands above its effect. [`columns`] see to it that nothing shorter than
-//! a pixel vanishes. What the script needs to zoom in is embedded, as fine as a budget of bytes
-//! allows: see [`data`].
+//! plotters draws it on a backend of ours (`backend.rs`). One column of pixels is one span of time
+//! in every lane, so that a cause stands above its effect. `columns.rs` sees to it that nothing
+//! shorter than a pixel vanishes. What the script needs to zoom in is embedded, as fine as a budget
+//! of bytes allows: see `data.rs`.
 
 mod axis;
 mod backend;

@@ -15,9 +15,13 @@ let focus = null;
 let matches = [], match = -1, drag = null, isDrawing = false;
 
 const HELP = [
-  'wheel, + −   zoom at the pointer', 'drag   pan; with Shift or before any zoom: zoom into the part marked', '← → h l   pan',
-  '↑ ↓ k j, Tab   go from lane to lane', 'click, Enter   isolate a thread; again: show all', '/   search by name, tid or pid; n N next, previous',
-  '0, Esc   everything as it was', '?   this',
+  'wheel, + −   zoom at the pointer',
+  'drag   pan; with Shift or before any zoom: zoom into the part marked', '← → h l   pan',
+  '↑ ↓ k j, Tab   go from lane to lane',
+  'click, Enter   isolate a thread; again: show all',
+  '/   search by name, tid or pid; n N next, previous',
+  '0, Esc   everything as it was',
+  '?   this',
 ];
 
 // --- what is seen ---------------------------------------------------------------------------
@@ -43,7 +47,8 @@ function redraw() {
   });
   const isCoarse = data.resolution > 0 && view.columnNs < data.resolution;
   detail.textContent = isStill ? detailStill : detailStill.replace(/^[^;]*/, `A column of 1 px is ${duration(view.columnNs)}`);
-  remark.textContent = isCoarse ? `Shorter than ${duration(data.resolution)} is aggregated in this file; export a part with --from/--to to see it` : '';
+  const coarse = `Shorter than ${duration(data.resolution)} is aggregated in this file; export a part with --from/--to to see it`;
+  remark.textContent = isCoarse ? coarse : '';
   root.dataset.view = `${Math.round(view.start)}-${Math.round(view.end)}`;
 }
 
@@ -111,11 +116,17 @@ function hover(point) {
   if (said.place !== undefined) drawArrow(lane, said.place);
 }
 
-/** The wake-up that a piece began or ended with: from the waker's lane to the woken's. */
+/** The piece of a wait that a piece ended with, belongs to, or began after; it says who woke. */
+function wakeUpOf(pieces, place) {
+  if (pieces[place].state === SLEEPING || pieces[place].state === BLOCKED) return pieces[place + 1];
+  const first = pieces[waitAround(pieces, place).first];
+  if (first.state === WOKEN || place === 0) return first;
+  return pieces[waitAround(pieces, place - 1).first];
+}
+
+/** The wake-up that a piece is about: from the waker's lane to the woken's. */
 function drawArrow(lane, place) {
-  const pieces = piecesOf(lane);
-  const woken = pieces[place].state === SLEEPING || pieces[place].state === BLOCKED ? pieces[place + 1]
-    : [pieces[waitAround(pieces, place).first], pieces[place - 1] && pieces[waitAround(pieces, place - 1).first]].find((piece) => piece && piece.state === WOKEN);
+  const woken = wakeUpOf(piecesOf(lane), place);
   if (!woken || woken.state !== WOKEN || woken.waker < FIRST_WAKER) return;
   const from = laneOfActor(woken.waker - FIRST_WAKER);
   if (!from || from === lane || woken.start < view.start || woken.start > view.end) return;
@@ -153,7 +164,8 @@ function wrapped(lines, most) {
 function showTip(lines, point) {
   hideTip();
   const box = element('rect', { class: 'tip-box', rx: 4 });
-  const rows = wrapped(lines, 92).map((line, row) => element('text', { class: row ? 'tip-text' : 'tip-text first', x: 9, y: 18 + row * 16 }, line));
+  const place = (row) => ({ class: row ? 'tip-text' : 'tip-text first', x: 9, y: 18 + row * 16 });
+  const rows = wrapped(lines, 92).map((line, row) => element('text', place(row), line));
   tip.replaceChildren(box, ...rows);
   tip.style.display = '';
   const width = 18 + Math.max(...rows.map((row) => row.getComputedTextLength())), height = rows.length * 16 + 10;
@@ -221,9 +233,11 @@ function isolate(actor) {
 
 function find(words) {
   const wanted = words.trim().toLowerCase();
-  const isHit = ([tid, pid, name], actor) => actor > 0 && (name.toLowerCase().includes(wanted) || String(tid) === wanted || String(pid) === wanted);
-  const hits = wanted ? data.actors.map((actor, place) => (isHit(actor, place) ? place : 0)).filter(Boolean) : [];
-  matches = data.lanes.map((lane, place) => (lane.kind === 'thread' && hits.includes(lane.actor) ? place : -1)).filter((place) => place >= 0);
+  const isHit = ([tid, pid, name]) => name.toLowerCase().includes(wanted) || [String(tid), String(pid)].includes(wanted);
+  const everybody = Array.from(data.actors.keys()).slice(1);
+  const hits = wanted ? everybody.filter((actor) => isHit(data.actors[actor])) : [];
+  const isMatch = (lane) => lane.kind === 'thread' && hits.includes(lane.actor);
+  matches = Array.from(data.lanes.keys()).filter((place) => isMatch(data.lanes[place]));
   match = -1;
   const shown = matches.length < hits.length ? `, ${matches.length} with a lane` : '';
   tally.textContent = wanted ? `${hits.length} found${shown}` : '';
@@ -284,8 +298,9 @@ function prepareLane(group, place) {
   group.setAttribute('tabindex', '0');
   group.setAttribute('role', 'group');
   group.setAttribute('aria-label', title.textContent);
+  const [top, height] = data.lanes[place].y;
   // A click says what it hit, not what the lane is.
-  group.addEventListener('focus', () => drag || showTip([title.textContent], { x: data.plot[0] + 30, y: data.lanes[place].y[0] + data.lanes[place].y[1] }));
+  group.addEventListener('focus', () => drag || showTip([title.textContent], { x: data.plot[0] + 30, y: top + height }));
   group.addEventListener('blur', hideTip);
   root.querySelectorAll('.loss title').forEach((each) => each.remove());
   title.remove();
@@ -305,7 +320,8 @@ function searchBox() {
 }
 
 function helpButton() {
-  const button = element('g', { class: 'help-button', role: 'button', tabindex: 0, 'aria-label': 'Help', transform: `translate(${data.plot[1] - 20} 38)` });
+  const button = element('g', { class: 'help-button', role: 'button', tabindex: 0, 'aria-label': 'Help' });
+  button.setAttribute('transform', `translate(${data.plot[1] - 20} 38)`);
   button.append(element('rect', { width: 20, height: 20, rx: 4 }), element('text', { x: 10, y: 14.5, 'text-anchor': 'middle' }, '?'));
   button.addEventListener('click', KEYS['?']);
   return button;
@@ -316,7 +332,8 @@ function helpPanel() {
   panel.append(element('rect', { class: 'tip-box', width: 520, height: HELP.length * 18 + 16, rx: 4 }));
   HELP.forEach((line, row) => {
     const [keys, words] = line.split('   ');
-    panel.append(element('text', { class: 'tip-text first', x: 12, y: 24 + row * 18 }, keys), element('text', { class: 'tip-text', x: 122, y: 24 + row * 18 }, words));
+    const y = 24 + row * 18;
+    panel.append(element('text', { class: 'tip-text first', x: 12, y }, keys), element('text', { class: 'tip-text', x: 122, y }, words));
   });
   panel.style.display = 'none';
   panel.addEventListener('pointerdown', (event) => { event.stopPropagation(); KEYS['?'](); });

@@ -2,9 +2,15 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 /** How a state looks: its paint, and its height in a lane 14 high. */
-const LOOKS = { [RUNNING]: ['run', 14], [WOKEN]: ['wait', 14], [PREEMPTED]: ['wait', 14], [BLOCKED]: ['blocked', 6], [STOPPED]: ['stopped', 4], [NEW]: ['new', 3], [UNKNOWN]: ['unknown', 14] };
+const LOOKS = {
+  [RUNNING]: ['run', 14], [WOKEN]: ['wait', 14], [PREEMPTED]: ['wait', 14], [BLOCKED]: ['blocked', 6],
+  [STOPPED]: ['stopped', 4], [NEW]: ['new', 3], [UNKNOWN]: ['unknown', 14],
+};
 /** Parts of a crowded column from top to bottom. */
-const PARTS = [['wait', [WOKEN, PREEMPTED]], ['run', [RUNNING]], ['blocked', [BLOCKED]], ['stopped', [STOPPED]], ['new', [NEW]], ['unknown', [UNKNOWN]]];
+const PARTS = [
+  ['wait', [WOKEN, PREEMPTED]], ['run', [RUNNING]], ['blocked', [BLOCKED]],
+  ['stopped', [STOPPED]], ['new', [NEW]], ['unknown', [UNKNOWN]],
+];
 
 function element(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -24,8 +30,9 @@ class Paths {
   }
   nodes() {
     return Array.from(this.byPaint, ([paint, parts]) => {
-      const isClass = paint[0] !== '#', fill = isClass ? data.paints[paint] : paint;
-      return element('path', { class: isClass ? paint : 'process', fill: paint === 'unknown' ? 'url(#hz-hatch)' : fill, d: parts.join('') });
+      const isClass = paint[0] !== '#', plain = isClass ? data.paints[paint] : paint;
+      const fill = paint === 'unknown' ? 'url(#hz-hatch)' : plain;
+      return element('path', { class: isClass ? paint : 'process', fill, d: parts.join('') });
     });
   }
 }
@@ -151,7 +158,8 @@ function cpuColumns(lane, view) {
 }
 
 function sortRuns(lane, view) {
-  const columns = Array.from({ length: view.columns }, () => ({ ran: new Map(), busy: 0, unknown: 0, threads: 0, actors: new Set(), isCrowded: false }));
+  const empty = () => ({ ran: new Map(), busy: 0, unknown: 0, threads: 0, actors: new Set(), isCrowded: false });
+  const columns = Array.from({ length: view.columns }, empty);
   const long = [];
   view.visible(piecesOf(lane), (piece) => {
     const isLong = !piece.mix && piece.end - piece.start >= view.columnNs;
@@ -229,6 +237,11 @@ function drawLane(lane, view) {
   return lane.kind === 'density' ? drawDensity(lane, view) : drawThread(lane, view);
 }
 
+/** A line of text in one of the plain colours. */
+function words(paint, place, text) {
+  return element('text', Object.assign({ class: paint, fill: data.paints[paint], 'font-size': 11 }, place), text);
+}
+
 /** The axis: 1, 2 or 5 of a power of ten between ticks, at most ten of them. */
 function drawAxis(view) {
   const [left, right, top, bottom] = data.plot, span = view.end - view.start;
@@ -238,7 +251,8 @@ function drawAxis(view) {
   for (let number = first; number * step <= data.from_ns + view.end && nodes.length < 40; number++) {
     const x = view.x(number * step - data.from_ns), isLast = x > right - 8;
     nodes.push(element('path', { class: 'grid', fill: 'none', stroke: data.paints.grid, d: `M${x.toFixed(1)} ${top}V${bottom}` }));
-    nodes.push(element('text', { class: 'muted', fill: data.paints.muted, 'font-size': 11, x: isLast ? right : Math.max(x, left), y: top - 7, 'text-anchor': isLast ? 'end' : 'middle' }, tickLabel(number * step, step)));
+    const at = { x: isLast ? right : Math.max(x, left), y: top - 7, 'text-anchor': isLast ? 'end' : 'middle' };
+    nodes.push(words('muted', at, tickLabel(number * step, step)));
   }
   return nodes;
 }
@@ -250,9 +264,11 @@ function drawNotes(view) {
     const lane = laneOfActor(wait.actor);
     if (!lane || (focus && !focus.has(wait.actor))) return;
     const from = view.x(wait.start), to = Math.max(view.x(wait.end), from + 2), [top, height] = lane.y;
-    nodes.push(element('rect', { class: 'box', x: from - 1, y: top - 1, width: to - from + 2, height: height + 2, fill: 'none', stroke: red, 'stroke-width': 1.2 }));
+    const box = { x: from - 1, y: top - 1, width: to - from + 2, height: height + 2 };
+    nodes.push(element('rect', Object.assign(box, { fill: 'none', stroke: red, 'stroke-width': 1.2 })));
     const isLeft = from + wait.note.length * 6.9 < view.right;
-    nodes.push(element('text', { class: 'text', fill: data.paints.text, 'font-size': 11, x: isLeft ? from : to, y: top + height + (lane.calls ? 7 : 0) + 12, 'text-anchor': isLeft ? 'start' : 'end' }, wait.note));
+    const y = top + height + (lane.calls ? 7 : 0) + 12;
+    nodes.push(words('text', { x: isLeft ? from : to, y, 'text-anchor': isLeft ? 'start' : 'end' }, wait.note));
   });
   return nodes;
 }

@@ -64,7 +64,8 @@ function culpritWords(actor, cpu, wait) {
   if (known) {
     const [idle, unknown, hard, soft, steal] = known.rest;
     const ran = known.ran.map(([other, time]) => [culpritName(other, actor), time]);
-    return heldWords(cpu, ran.concat([['nobody', idle], ['not recorded', unknown], ['hard irq', hard], ['soft irq', soft], ['stolen by the hypervisor', steal]]));
+    const rest = [['nobody', idle], ['not recorded', unknown], ['hard irq', hard], ['soft irq', soft], ['stolen by the hypervisor', steal]];
+    return heldWords(cpu, ran.concat(rest));
   }
   const { ran, idle, unknown, others } = whoHad(cpu, wait.start, wait.end);
   const shown = ran.slice(0, 4).map(([other, time]) => [culpritName(other, actor), time]);
@@ -72,13 +73,13 @@ function culpritWords(actor, cpu, wait) {
   return heldWords(cpu, shown.concat([['others', left], ['nobody', idle], ['not recorded', unknown]]));
 }
 
-function waitWords(lane, place, view) {
+/** The wait that piece number `place` is part of: how long, why, behind whom. */
+function waitWords(lane, place, prefix, view) {
   const pieces = piecesOf(lane), wait = waitAround(pieces, place), first = pieces[wait.first];
-  const known = worstOverlapping(lane.actor, wait.start, wait.end);
-  const exact = known || wait, cpu = pieces[wait.last].cpu;
+  const exact = worstOverlapping(lane.actor, wait.start, wait.end) || wait, cpu = pieces[wait.last].cpu;
   const why = first.state === WOKEN ? wakerWords(first.waker) : 'preempted';
   return [
-    `${actorName(lane.actor)}: runnable ${duration(exact.end - exact.start)} on CPU ${cpu}, ${why}`,
+    `${prefix}: runnable ${duration(exact.end - exact.start)} on CPU ${cpu}, ${why}`,
     ...culpritWords(lane.actor, cpu, exact),
     whenWords(exact.start, exact.end, view),
   ];
@@ -103,25 +104,34 @@ function laneName(lane) {
   return lane.kind === 'rest' ? `${lane.threads} more threads` : `CPU ${lane.cpu}`;
 }
 
-/** What a thread did between two moments. */
-function mixWords(lane, start, end, view) {
-  const pieces = piecesOf(lane), sums = new Float64Array(STATES);
-  let whole = 0, longest = 0, parts = 0;
+/** What a thread did between two moments: time by state, and the longest wait that is known. */
+function sumStates(lane, start, end) {
+  const pieces = piecesOf(lane), sum = { states: new Float64Array(STATES), whole: 0, longest: 0, place: -1 };
   for (let place = placeAt(pieces, start); place < pieces.length && pieces[place].start < end; place++) {
     const piece = pieces[place], time = Math.min(piece.end, end) - Math.max(piece.start, start);
     if (time <= 0) continue;
-    parts++;
-    whole += time;
-    if (piece.shares) piece.shares.forEach((share, state) => { sums[state] += share * time; });
-    else sums[piece.state] += time;
-    longest = Math.max(longest, piece.shares ? piece.longest : isWaiting(piece) ? piece.end - piece.start : 0);
+    sum.whole += time;
+    if (piece.shares) piece.shares.forEach((share, state) => { sum.states[state] += share * time; });
+    else sum.states[piece.state] += time;
+    const waited = piece.shares ? piece.longest : isWaiting(piece) ? piece.end - piece.start : 0;
+    if (waited > sum.longest) [sum.longest, sum.place] = [waited, piece.shares ? -1 : place];
   }
-  const waiting = sums[WOKEN] + sums[PREEMPTED];
+  return sum;
+}
+
+function mixWords(lane, start, end, view) {
+  const { states, whole, longest, place } = sumStates(lane, start, end);
   const said = [
-    [sums[RUNNING], 'running'], [waiting, `waiting for a CPU (longest ${duration(longest)})`], [sums[SLEEPING], lane.kind === 'rest' ? 'of the CPUs not used by them' : 'asleep'],
-    [sums[BLOCKED], 'blocked uninterruptibly'], [sums[STOPPED], 'stopped'], [sums[NEW], 'new'], [sums[UNKNOWN], 'not recorded'],
+    [states[RUNNING], 'running'],
+    [states[WOKEN] + states[PREEMPTED], longest > 0 ? `waiting for a CPU (longest ${duration(longest)})` : 'waiting for a CPU'],
+    [states[SLEEPING], lane.kind === 'rest' ? 'of the CPUs not used by them' : 'asleep'],
+    [states[BLOCKED], 'blocked uninterruptibly'],
+    [states[STOPPED], 'stopped'],
+    [states[NEW], 'new'],
+    [states[UNKNOWN], 'not recorded'],
   ].filter(([time]) => time > 0).map(([time, words]) => `${percent(time / whole)} ${words}`);
-  return [`${laneName(lane)}: ${said.join(', ')}`, `${whenWords(start, end, view)}, ${duration(end - start)} together`];
+  const lines = [`${laneName(lane)}: ${said.join(', ')}`, `${whenWords(start, end, view)}, ${duration(end - start)} together`];
+  return place < 0 ? lines : lines.concat(waitWords(lane, place, 'The longest', view).slice(0, -1));
 }
 
 /** What a CPU did between two moments. */
@@ -129,7 +139,9 @@ function cpuMixWords(lane, start, end, view) {
   const { ran, idle, unknown, others } = whoHad(lane.cpu, start, end), whole = end - start;
   const busy = ran.reduce((sum, [, time]) => sum + time, others);
   const threads = ran.length + (others > 0 ? ' or more' : '');
-  const lines = [`CPU ${lane.cpu}: ${percent(busy / whole)} busy, by ${threads} thread${ran.length === 1 ? '' : 's'}${unknown > 0 ? `, ${percent(unknown / whole)} not recorded` : ''}`];
+  const noun = ran.length === 1 && others === 0 ? 'thread' : 'threads';
+  const missing = unknown > 0 ? `, ${percent(unknown / whole)} not recorded` : '';
+  const lines = [`CPU ${lane.cpu}: ${percent(busy / whole)} busy, by ${threads} ${noun}${missing}`];
   if (ran.length > 0) lines.push(ran.slice(0, 4).map(([actor, time]) => `${actorName(actor)} ${percent(time / whole)}`).join(', '));
   if (busy < whole && idle > 0) lines.push(`${percent(idle / whole)} idle`);
   return lines.concat(`${whenWords(start, end, view)}, ${duration(whole)} together`);
@@ -137,13 +149,15 @@ function cpuMixWords(lane, start, end, view) {
 
 function runWords(lane, piece, view) {
   const time = duration(piece.end - piece.start);
-  const who = piece.who === IDLE ? `idle ${time}` : piece.who === NOT_RECORDED ? `not recorded ${time}` : `${runnerName(piece.who)} ran ${time}`;
+  const nobody = piece.who === IDLE ? `idle ${time}` : `not recorded ${time}`;
+  const who = piece.who >= 0 ? `${runnerName(piece.who)} ran ${time}` : nobody;
   return [`CPU ${lane.cpu}: ${who}`, whenWords(piece.start, piece.end, view)];
 }
 
 function callWords(lane, call) {
   const name = data.probes[call.probe] || `probe ${call.probe}`;
-  return [`${actorName(lane.actor)}: ${name}${call.end === null ? '' : ' ' + duration(call.end - call.start)}`, `at ${duration(data.from_ns + call.start)}`];
+  const length = call.end === null ? '' : ' ' + duration(call.end - call.start);
+  return [`${actorName(lane.actor)}: ${name}${length}`, `at ${duration(data.from_ns + call.start)}`];
 }
 
 /** Lines about a moment of a lane, and the piece it is about if it is one. */
@@ -163,7 +177,7 @@ function wordsAt(lane, time, view) {
   if (lane.kind === 'cpu') return { lines: runWords(lane, piece, view), span: [piece.start, piece.end] };
   if (isWaiting(piece)) {
     const wait = waitAround(pieces, place);
-    return { lines: waitWords(lane, place, view), span: [wait.start, wait.end], place };
+    return { lines: waitWords(lane, place, actorName(lane.actor), view), span: [wait.start, wait.end], place };
   }
   return { lines: stateWords(lane, place, view), span: [piece.start, piece.end], place };
 }
