@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, builder::PossibleValuesParser};
 use hz_trace::{
     export::{About, EXPORTERS, Exporter, Subject},
+    model::Thread,
     recording::{Meta, Recording, State, Target},
     replay::{Range, Replay, replay},
 };
@@ -137,5 +138,5 @@ fn title(meta: &Meta, replayed: &Replay) -> String {
     };
     let threads = &replayed.model.threads;
     let named = pid.and_then(|pid| threads.iter().find(|thread| thread.tid == pid));
-    named.map_or_else(|| meta.host.clone(), |thread| thread.name())
+    named.map_or_else(|| meta.host.clone(), Thread::name)
 }
