@@ -9,6 +9,7 @@ use hz_trace::{
     error::TargetError,
     host::clock,
     model::{Model, State, Thread, Who},
+    recording::LedgerRow,
     session::{self, RecordError, Settings, TargetSpec},
 };
 use live::{
@@ -28,15 +29,15 @@ fn ping_pong(rounds: usize) {
     let (back, pong) = mpsc::channel();
     let other = std::thread::spawn(move || {
         for word in ping {
-            back.send(word).unwrap();
+            back.send(word).expect("the other side waits");
         }
     });
     for word in 0..rounds {
-        there.send(word).unwrap();
-        assert_eq!(pong.recv().unwrap(), word);
+        there.send(word).expect("the other side waits");
+        assert_eq!(pong.recv(), Ok(word));
     }
     drop(there);
-    other.join().unwrap();
+    other.join().expect("it ends when the channel does");
 }
 
 fn assert_ledger_balances(recorded: &Recorded) {
@@ -105,7 +106,7 @@ fn switches_agree_with_the_kernels_counts(settings: &Settings, hook: &str) {
                 })
             })
             .collect();
-        sleepers.into_iter().for_each(|thread| thread.join().unwrap());
+        sleepers.into_iter().for_each(|thread| thread.join().expect("it only sleeps"));
     });
     assert!(recorded.outcome.meta.probes[0].contains(hook), "{:?}", recorded.outcome.meta.probes);
     // Nine that were born and died in the recording, and those that were there before and after.
@@ -405,7 +406,7 @@ fn a_slow_disk_costs_counted_losses_and_no_memory() {
     assert!(state.dropped_by_writer < state.received);
     assert_eq!(
         state.lost(),
-        state.dropped_by_writer + state.ledger.iter().map(|row| row.lost()).sum::<u64>()
+        state.dropped_by_writer + state.ledger.iter().map(LedgerRow::lost).sum::<u64>()
     );
     assert!(grown < 150 << 20, "memory grew by {grown} bytes");
     busy.join().unwrap();
