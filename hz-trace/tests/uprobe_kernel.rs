@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const TASK: &str = "HZ_UPROBE_TASK";
 const THREADS: u64 = 4;
 const CALLS: u64 = 500;
+/// More calls per thread than a fourth of what the ring holds.
+const FLOOD: u64 = 54_000;
 /// How long [`span`] takes at least.
 const SPAN: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,10 +49,10 @@ fn nest(depth: u64) -> u64 {
     if depth == 0 { 0 } else { black_box(nest(depth - 1)) + 1 }
 }
 
-fn call_all() {
+fn call_all(calls: u64) {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| (0..CALLS).for_each(|call| assert_eq!(mark(call), call + 1)));
+            scope.spawn(move || (0..calls).for_each(|call| assert_eq!(mark(call), call + 1)));
         }
     });
 }
@@ -69,11 +71,12 @@ fn task() {
     say("ready");
     wait_for_line();
     match &*task {
-        "call" => call_all(),
+        "call" => call_all(CALLS),
+        "flood" => call_all(FLOOD),
         "span" => (0..20).for_each(|call| assert_eq!(span(call), call)),
         "nest" => assert_eq!(nest(30), 30),
         "fork" => {
-            call_all();
+            call_all(CALLS);
             let mut child = Workload::start("call");
             child.go();
             child.finish();
@@ -387,6 +390,21 @@ fn a_library_function_is_probed_by_soname() {
     workload.go();
     uprobes.detach();
     assert!(drain(&mut uprobes).len() as u64 >= THREADS);
+    workload.finish();
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn what_does_not_fit_into_the_ring_is_counted() {
+    let mut workload = Workload::start("flood");
+    let mut uprobes = attach(&[site("mark", false)], &only(workload.pid()), false).unwrap();
+    workload.go();
+    uprobes.detach();
+    let (hits, ledger) = (drain(&mut uprobes), uprobes.ledger().unwrap());
+    let enter = ledger.row(UprobeSite::Enter);
+    assert_eq!((enter.seen, enter.unaccounted()), (THREADS * FLOOD, 0), "{enter:?}");
+    assert_eq!((enter.submitted, enter.read_failed), (hits.len() as u64, 0), "{enter:?}");
+    assert!(enter.ring_full > 0, "{enter:?}");
     workload.finish();
 }
 
