@@ -10,6 +10,7 @@ use hz_trace::symbol::{SITES_MAX, Site, UprobeSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const TASK: &str = "HZ_UPROBE_TASK";
 const THREADS: u64 = 4;
 const CALLS: u64 = 500;
+/// More calls per thread than a fourth of what the ring holds.
+const FLOOD: u64 = 54_000;
 /// How long [`span`] takes at least.
 const SPAN: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,10 +49,10 @@ fn nest(depth: u64) -> u64 {
     if depth == 0 { 0 } else { black_box(nest(depth - 1)) + 1 }
 }
 
-fn call_all() {
+fn call_all(calls: u64) {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| (0..CALLS).for_each(|call| assert_eq!(mark(call), call + 1)));
+            scope.spawn(move || (0..calls).for_each(|call| assert_eq!(mark(call), call + 1)));
         }
     });
 }
@@ -68,11 +71,12 @@ fn task() {
     say("ready");
     wait_for_line();
     match &*task {
-        "call" => call_all(),
+        "call" => call_all(CALLS),
+        "flood" => call_all(FLOOD),
         "span" => (0..20).for_each(|call| assert_eq!(span(call), call)),
         "nest" => assert_eq!(nest(30), 30),
         "fork" => {
-            call_all();
+            call_all(CALLS);
             let mut child = Workload::start("call");
             child.go();
             child.finish();
@@ -102,7 +106,11 @@ struct Workload {
 
 impl Workload {
     fn start(task: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_from(&std::env::current_exe().unwrap(), task)
+    }
+
+    fn start_from(program: &Path, task: &str) -> Self {
+        let mut child = Command::new(program)
             .args(["--exact", "task", "--ignored", "--nocapture"])
             .env(TASK, task)
             .stdin(Stdio::piped())
@@ -316,8 +324,8 @@ impl Cgroup {
     fn new() -> Option<Self> {
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
-        let path = std::path::Path::new(mount.split(' ').nth(1)?)
-            .join(format!("hz-uprobe-{}", std::process::id()));
+        let path =
+            Path::new(mount.split(' ').nth(1)?).join(format!("hz-uprobe-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         std::fs::create_dir(path.join("below")).unwrap();
         Some(Self(path))
@@ -353,6 +361,51 @@ fn a_control_group_is_recorded_with_what_is_below_it() {
     assert_eq!((enter.submitted, enter.filtered), (THREADS * CALLS, THREADS * CALLS));
     inside.finish();
     outside.finish();
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_program_whose_file_is_deleted_is_probed_where_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("hz-deleted");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut workload = Workload::start_from(&program, "call");
+    std::fs::remove_file(&program).unwrap();
+    let spec: UprobeSpec = "hz-deleted:uprobe_kernel::m?rk%return".parse().unwrap();
+    let sites = spec.resolve(&[workload.pid()], SITES_MAX).unwrap();
+    let mut uprobes = attach(&sites, &only(workload.pid()), true).unwrap();
+    workload.go();
+    uprobes.detach();
+    assert_eq!(drain(&mut uprobes).len() as u64, 2 * THREADS * CALLS);
+    workload.finish();
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_library_function_is_probed_by_soname() {
+    let mut workload = Workload::start("fork");
+    let spec: UprobeSpec = "libc.so.6:pthread_create".parse().unwrap();
+    let sites = spec.resolve(&[workload.pid()], SITES_MAX).unwrap();
+    let mut uprobes = attach(&sites, &only(workload.pid()), false).unwrap();
+    workload.go();
+    uprobes.detach();
+    assert!(drain(&mut uprobes).len() as u64 >= THREADS);
+    workload.finish();
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn what_does_not_fit_into_the_ring_is_counted() {
+    let mut workload = Workload::start("flood");
+    let mut uprobes = attach(&[site("mark", false)], &only(workload.pid()), false).unwrap();
+    workload.go();
+    uprobes.detach();
+    let (hits, ledger) = (drain(&mut uprobes), uprobes.ledger().unwrap());
+    let enter = ledger.row(UprobeSite::Enter);
+    assert_eq!((enter.seen, enter.unaccounted()), (THREADS * FLOOD, 0), "{enter:?}");
+    assert_eq!((enter.submitted, enter.read_failed), (hits.len() as u64, 0), "{enter:?}");
+    assert!(enter.ring_full > 0, "{enter:?}");
+    workload.finish();
 }
 
 #[test]

@@ -63,8 +63,10 @@ unsafe impl aya::Pod for PodLoss {}
 ///
 /// # Overhead
 ///
-/// A trap for each hit, also of processes that the filter discards, except when one process is
-/// recorded without its children: then only that process has the probes.
+/// A trap for each hit: about 0.5 to 0.8 µs for a mark and 0.8 to 1.2 µs for a span, 17 to 25 µs on
+/// an instruction that is single-stepped (Linux 6.18 in a virtual machine;
+/// `examples/uprobe_cost.rs`). Also for processes that the filter discards, except when one process
+/// is recorded without its children: then only that process has the probes.
 pub struct Uprobes {
     // Dropped in this order: no function is entered under a probe whose return is not seen.
     enter_links: Vec<Link>,

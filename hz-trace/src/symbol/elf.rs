@@ -6,7 +6,10 @@ use object::{Endianness, FileKind, ReadRef};
 use std::collections::BTreeSet;
 
 /// Bytes of a symbol or string table that are read at most; more is taken for damage.
-const TABLE_MAX_BYTES: u64 = 1 << 30;
+const TABLE_MAX_BYTES: u64 = 512 << 20;
+
+/// Bytes of a function's name; longer ones are left out.
+const NAME_MAX_BYTES: usize = 16 << 10;
 
 /// Bytes that hold any x86 instruction and the one behind an `endbr64`.
 const CODE_BYTES: u64 = 4 + 15;
@@ -71,11 +74,13 @@ impl ElfFile {
             ..Self::default()
         };
         let Ok(sections) = header.sections(endian, data) else { return Some(file) };
+        let mut seen = BTreeSet::new();
         for section in sections.iter() {
             let name = sections.section_name(endian, section).unwrap_or_default();
             file.is_go |= matches!(name, b".gopclntab" | b".data.rel.ro.gopclntab");
             let kind = section.sh_type(endian);
-            if !matches!(kind, elf::SHT_SYMTAB | elf::SHT_DYNSYM) {
+            // There is one of each, unless someone wants us to run out of memory.
+            if !matches!(kind, elf::SHT_SYMTAB | elf::SHT_DYNSYM) || !seen.insert(kind) {
                 continue;
             }
             file.is_stripped &= kind != elf::SHT_SYMTAB;
@@ -97,6 +102,8 @@ impl ElfFile {
         let Ok((symbols, _)) = object::pod::slice_from_bytes::<E::Sym>(symbols, count) else {
             return;
         };
+        // Names share their ends, but not all of them everything: honest tables stay far below.
+        let mut budget_bytes = strings.len().saturating_mul(2);
         for symbol in symbols {
             let kind = symbol.st_type();
             // An import may have no type.
@@ -105,6 +112,8 @@ impl ElfFile {
                 continue;
             }
             let Some(name) = string_at(strings, symbol.st_name(endian)) else { continue };
+            let Some(left) = budget_bytes.checked_sub(name.len()) else { return };
+            budget_bytes = left;
             if symbol.is_undefined(endian) {
                 self.imported.insert(name);
             } else if kind == elf::STT_GNU_IFUNC {
@@ -175,7 +184,8 @@ where
 /// A name without its version (`memcpy@@GLIBC_2.14`).
 fn string_at(strings: &[u8], offset: u32) -> Option<String> {
     let rest = strings.get(usize::try_from(offset).ok()?..)?;
-    let name = rest.split(|byte| matches!(byte, 0 | b'@')).next()?;
+    let bytes = rest.iter().take(NAME_MAX_BYTES).position(|byte| matches!(byte, 0 | b'@'))?;
+    let name = &rest[..bytes];
     (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
 }
 
@@ -226,6 +236,14 @@ mod tests {
             assert_eq!(code, &bytes[usize::try_from(offset).unwrap()..][..code.len()]);
         }
         assert_eq!(file.file_offset(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_name_ends_somewhere() {
+        assert_eq!(string_at(b"\0memcpy@@GLIBC\0", 1).as_deref(), Some("memcpy"));
+        assert_eq!(string_at(b"\0endless", 1), None);
+        assert_eq!(string_at(&[b'a'; NAME_MAX_BYTES + 9], 0), None);
+        assert_eq!(string_at(b"a\0", 7), None);
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub(super) fn judge(code: &[u8], address: u64) -> FirstInstruction {
         return FirstInstruction::Emulated;
     }
     let mut text = String::new();
-    GasFormatter::new().format(&instruction, &mut text);
+    let mut formatter = GasFormatter::new();
+    formatter.options_mut().set_uppercase_hex(false);
+    formatter.format(&instruction, &mut text);
     FirstInstruction::Stepped { instruction: text }
 }
 
@@ -127,13 +129,14 @@ mod tests {
 
     #[test]
     fn what_is_stepped_is_named() {
-        let dear: [(&[u8], &str); 8] = [
+        let dear: [(&[u8], &str); 9] = [
             (&ENDBR64, "endbr64"),
             (&[0x48, 0x83, 0xec, 0x18], "sub $0x18,%rsp"),
             (&[0x48, 0x89, 0xf8], "mov %rdi,%rax"),
             (&[0x31, 0xc0], "xor %eax,%eax"),
             (&[0xc3], "ret"),
             (&[0x68, 1, 0, 0, 0], "push $1"),
+            (&[0x48, 0x83, 0xec, 0x5c], "sub $0x5c,%rsp"),
             (&[0xff, 0xe0], "jmp *%rax"),
             (&[0xe3, 2], "jrcxz 0x0000000000001004"),
         ];

@@ -177,6 +177,11 @@ mod tests {
         let path = dir.path().join("sleeper");
         fs::copy("/bin/sleep", &path).unwrap();
         let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
+        // `spawn` may return before the kernel has mapped the program.
+        let start = std::time::Instant::now();
+        while locate("sleeper", &[child.id()]).is_err() && start.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
         fs::remove_file(&path).unwrap();
         let found = locate("sleeper", &[child.id()]);
         let read = found.as_ref().ok().and_then(|found| fs::read(&found[0]).ok());

@@ -1,6 +1,7 @@
 //! Names of functions as people write them, and what they may have meant.
 
 use cpp_demangle::{DemangleOptions, Symbol};
+use std::fmt;
 
 /// Names that are suggested at most.
 const SUGGESTIONS: usize = 3;
@@ -54,8 +55,31 @@ fn cpp_names(linked: &str, others: &mut Vec<String>) -> Option<String> {
     }
     let symbol = Symbol::new(linked).ok()?;
     let bare = DemangleOptions::new().no_params().no_return_type();
-    others.extend(symbol.demangle_with_options(&bare));
-    symbol.demangle().ok()
+    others.extend(demangle_cpp(&symbol, &bare));
+    demangle_cpp(&symbol, &DemangleOptions::new())
+}
+
+fn demangle_cpp(symbol: &Symbol<&str>, options: &DemangleOptions) -> Option<String> {
+    let mut name = Bounded(String::new());
+    symbol.structured_demangle(&mut name, options).ok()?;
+    Some(name.0)
+}
+
+/// A demangled name that does not grow without end: substitutions in a hostile name can double it
+/// again and again.
+struct Bounded(String);
+
+/// Bytes of a demangled name.
+const NAME_MAX_BYTES: usize = 64 << 10;
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if self.0.len() + part.len() > NAME_MAX_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(part);
+        Ok(())
+    }
 }
 
 /// Whether a name is a glob.
@@ -156,6 +180,23 @@ mod tests {
     fn c_goes_by_its_name() {
         let names = Names::of("getaddrinfo");
         assert!(names.is("getaddrinfo") && names.fits("get*info") && !names.fits("get?info"));
+    }
+
+    #[test]
+    fn a_demangled_name_is_bounded() {
+        use fmt::Write;
+        let mut name = Bounded(String::new());
+        assert!(name.write_str(&"a".repeat(NAME_MAX_BYTES)).is_ok());
+        assert!(name.write_str("a").is_err());
+        // f(p<a, a>, p<p<a, a>, p<a, a>>, …), each twice as long as the one before.
+        let mut mangled = "_Z1f1pI1aS0_E".to_owned();
+        for level in 1..30 {
+            let digit = char::from_digit(level - 1, 36).unwrap().to_ascii_uppercase();
+            let _ = write!(mangled, "S_IS{digit}_S{digit}_E");
+        }
+        let start = std::time::Instant::now();
+        assert!(Names::of(&mangled).is(&mangled));
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
     #[test]
