@@ -5,6 +5,17 @@ use crate::model::{Cpu, Run, Span, State, ThreadIndex, Waker, Who};
 use hz_probes_ebpf::NOT_ASKED;
 
 impl Folder {
+    /// When the latest tile of a CPU began, its thread's included.
+    pub(super) fn known_ns(&mut self, cpu: u16) -> u64 {
+        let Some(run) = self.cpu(cpu).runs.last().copied() else { return 0 };
+        let last = match run.who {
+            Who::Thread(index) => self.model.thread(index).spans.last(),
+            _ => None,
+        };
+        let last = last.filter(|last| last.state == State::Running && last.cpu == cpu);
+        last.map_or(run.start_ns, |last| last.start_ns.max(run.start_ns))
+    }
+
     /// The thread that leaves should be the one the CPU was known to have.
     pub(super) fn check_leaving(&mut self, cpu: u16, prev: Who, time_ns: u64) {
         let current = self.current(cpu);
@@ -36,11 +47,19 @@ impl Folder {
         self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who)
     }
 
-    /// The thread that comes should not be running elsewhere.
-    pub(super) fn check_coming(&mut self, cpu: u16, index: ThreadIndex, time_ns: u64) {
+    /// A thread that comes to `cpu` or leaves it should not be running elsewhere.
+    pub(super) fn check_place(&mut self, index: ThreadIndex, cpu: u16, time_ns: u64) {
         let Some(last) = self.model.thread(index).spans.last().copied() else { return };
         if last.state == State::Running && last.cpu != cpu {
             self.model.contradictions += 1;
+            self.vacate(index, time_ns);
+        }
+    }
+
+    /// Who has the CPU of `index` is no longer known, if it was thought to run.
+    pub(super) fn vacate(&mut self, index: ThreadIndex, time_ns: u64) {
+        let Some(last) = self.model.thread(index).spans.last().copied() else { return };
+        if last.state == State::Running && self.current(last.cpu) == Who::Thread(index) {
             self.set_cpu(last.cpu, time_ns, Who::Unknown);
         }
     }
