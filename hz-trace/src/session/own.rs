@@ -13,6 +13,7 @@ pub(super) struct OwnMeter {
     counter: Option<Counter>,
     began: Instant,
     startup_ns: u64,
+    startup_cpu_ns: u64,
 }
 
 impl OwnMeter {
@@ -23,18 +24,23 @@ impl OwnMeter {
             .build()
             .ok()
             .and_then(|mut counter| counter.enable().is_ok().then_some(counter));
-        Self { counter, began: Instant::now(), startup_ns: 0 }
+        Self { counter, began: Instant::now(), startup_ns: 0, startup_cpu_ns: 0 }
     }
 
     /// Says that recording has begun.
     pub(super) fn mark_started(&mut self) {
         self.startup_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.startup_cpu_ns = self.cpu_ns();
+    }
+
+    fn cpu_ns(&mut self) -> u64 {
+        let counted = self.counter.as_mut().and_then(|counter| counter.read().ok());
+        counted.unwrap_or_else(process_cpu_ns)
     }
 
     pub(super) fn read(&mut self) -> OwnCost {
-        let cpu_ns = self.counter.as_mut().and_then(|counter| counter.read().ok());
         OwnCost {
-            cpu_ns: cpu_ns.unwrap_or_else(process_cpu_ns),
+            cpu_ns: self.cpu_ns().saturating_sub(self.startup_cpu_ns),
             memory_peak_bytes: host::own_memory_peak_bytes(),
             bpf_ns: 0,
             startup_ns: self.startup_ns,
