@@ -6,6 +6,7 @@
 
 pub mod analyze;
 pub mod decode;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod host;

@@ -226,7 +226,8 @@ fn foreign_switches_cost_no_record_while_nobody_waits() {
     });
     let row = recorded.outcome.state.ledger.iter().find(|row| row.site == "switch").unwrap();
     assert!(row.filtered > 400, "{row:?}");
-    assert!(row.submitted * 4 < row.filtered, "{row:?}");
+    // The target is this process, and what reads the rings belongs to it.
+    assert!(row.submitted * 2 < row.filtered, "{row:?}");
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn children_are_followed_unless_told_otherwise() {
     for follow_children in [true, false] {
         let settings = Settings { follow_children, ..own_process() };
         let (recorded, (child, has_ended)) = record_while(&settings, || {
-            let mut child = shell("sleep 0.1 & sleep 0.2; wait");
+            let mut child = shell("sleep 0.1 & sleep 0.2; wait; :");
             (child.0.id(), child.0.wait().unwrap().success())
         });
         assert!(has_ended);
@@ -284,9 +285,10 @@ fn a_control_group_is_recorded_with_all_below_it_and_nothing_else() {
     let settings = Settings::new(TargetSpec::Cgroup(outer.clone()));
     let procs = inner.join("cgroup.procs");
     let (recorded, inside) = record_while(&settings, move || {
-        let script = format!("echo $$ > {}; sleep 0.1; sleep 0.1", procs.display());
+        // The colon: some shells become their last command.
+        let script = format!("echo $$ > {}; sleep 0.1; sleep 0.1; :", procs.display());
         let mut inside = shell(&script);
-        let mut outside = shell("sleep 0.1; sleep 0.1");
+        let mut outside = shell("sleep 0.1; sleep 0.1; :");
         inside.0.wait().unwrap();
         outside.0.wait().unwrap();
         inside.0.id()

@@ -200,8 +200,9 @@ pub struct Check {
 pub struct OwnUse {
     /// CPU time of hz as a share of one CPU.
     pub cpu_pct: f64,
-    /// Run time of its BPF programs as a share of one CPU, estimated from a tenth of the time.
-    pub bpf_pct: f64,
+    /// Run time of its BPF programs as a share of one CPU, estimated from a tenth of the time;
+    /// `None` where the kernel does not tell (`CAP_SYS_ADMIN`).
+    pub bpf_pct: Option<f64>,
     /// Largest resident memory.
     pub memory_peak_bytes: u64,
     /// From start to recording.
@@ -412,7 +413,7 @@ fn own_use(state: &RecordingState, duration_ns: u64) -> OwnUse {
     let share = |ns: u64| 100.0 * ns as f64 / duration_ns.max(1) as f64;
     OwnUse {
         cpu_pct: share(state.own.cpu_ns),
-        bpf_pct: share(state.own.bpf_ns),
+        bpf_pct: (state.own.bpf_ns > 0).then(|| share(state.own.bpf_ns)),
         memory_peak_bytes: state.own.memory_peak_bytes,
         startup_ns: state.own.startup_ns,
         file_bytes: 0,

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod doctor;
 mod export;
 mod output;
 mod probes;
@@ -54,6 +55,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Summarize a recording
     Report(report::ReportArgs),
+    /// Try what works on this host, and say what would enable the rest
+    Doctor(doctor::DoctorArgs),
     /// List the probes: what each emits and what it costs
     Probes(probes::ProbesArgs),
     /// Print a completion script for a shell
@@ -70,6 +73,7 @@ impl Cli {
             Some(Command::Record(args)) => args.run(),
             Some(Command::Export(args)) => args.run(),
             Some(Command::Report(args)) => args.run(),
+            Some(Command::Doctor(args)) => args.run(),
             Some(Command::Probes(args)) => args.run(),
             Some(Command::Completions(args)) => args.run(),
             Some(Command::Man) => shell::man(),

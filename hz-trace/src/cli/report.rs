@@ -251,10 +251,13 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let own = &summary.own;
     writeln!(
         out,
-        "Lost {}; hz itself: {} of a CPU, BPF about {}, {} of memory, {} of recording for {} records",
+        "Lost {}; hz itself: {} of a CPU, BPF {}, {} of memory, {} of recording for {} records",
         text::plural(summary.lost, "record"),
         text::percent(own.cpu_pct),
-        text::percent(own.bpf_pct),
+        own.bpf_pct.map_or_else(
+            || "not measured".to_owned(),
+            |share| format!("about {}", text::percent(share))
+        ),
         text::bytes(own.memory_peak_bytes),
         text::bytes(own.file_bytes),
         text::count(summary.records),
