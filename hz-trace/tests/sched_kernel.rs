@@ -19,8 +19,12 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     process::Command,
-    sync::{Arc, Barrier, mpsc},
-    time::Duration,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
 };
 
 /// Two threads that hand a word to each other.
@@ -352,14 +356,14 @@ fn a_full_ring_is_counted_and_shown_where_it_happened() {
     assert_laws(&recorded.model);
 }
 
-/// A disk that is slower than the records come.
-struct SlowDisk {
-    pause: Duration,
+/// A disk that stands still until a moment.
+struct StalledDisk {
+    until: Instant,
 }
 
-impl Write for SlowDisk {
+impl Write for StalledDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        std::thread::sleep(self.pause);
+        std::thread::sleep(self.until.saturating_duration_since(Instant::now()));
         Ok(bytes.len())
     }
 
@@ -385,7 +389,7 @@ impl Write for SmallDisk {
 }
 
 /// Stops after a time.
-struct After(std::time::Instant, Duration);
+struct After(Instant, Duration);
 
 impl session::Observer for After {
     fn recording(&mut self, _: &hz_trace::recording::Meta) {}
@@ -400,29 +404,39 @@ impl session::Observer for After {
 #[ignore = "needs CAP_BPF"]
 fn a_slow_disk_costs_counted_losses_and_no_memory() {
     let _alone = alone();
-    let busy = std::thread::spawn(|| ping_pong(300_000));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let busy = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                ping_pong(500);
+            }
+        }
+    });
     let before = hz_trace::host::own_memory_peak_bytes();
-    let disk = SlowDisk { pause: Duration::from_millis(400) };
-    let mut observer = After(std::time::Instant::now(), Duration::from_secs(12));
+    let now = Instant::now();
+    let disk = StalledDisk { until: now + Duration::from_secs(8) };
+    let mut observer = After(now, Duration::from_secs(7));
     let settings = Settings::new(TargetSpec::WholeSystem);
     let outcome = session::record(&settings, disk, &mut observer).unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
     let grown = hz_trace::host::own_memory_peak_bytes() - before;
     let state = &outcome.state;
-    assert!(state.dropped_by_writer > 0, "the disk was fast enough: {} records", state.received);
-    assert!(state.dropped_by_writer < state.received);
-    assert_eq!(
-        state.lost(),
-        state.dropped_by_writer + state.ledger.iter().map(LedgerRow::lost).sum::<u64>()
-    );
+    let dropped = state.dropped_by_writer;
+    assert!(dropped > 0, "the disk was fast enough: {} records", state.received);
+    assert!(dropped < state.received);
+    let in_kernel = state.ledger.iter().map(LedgerRow::lost).sum::<u64>();
+    let skipped = state.bpf.iter().map(|program| program.skipped_by_kernel).sum::<u64>();
+    assert_eq!(state.lost(), dropped + in_kernel + skipped);
     assert!(grown < 150 << 20, "memory grew by {grown} bytes");
-    busy.join().unwrap();
 }
 
 #[test]
 #[ignore = "needs CAP_BPF"]
 fn a_full_disk_ends_the_recording_with_its_error() {
     let _alone = alone();
-    let mut observer = After(std::time::Instant::now(), Duration::from_secs(20));
+    let mut observer = After(Instant::now(), Duration::from_secs(20));
     let settings = Settings::new(TargetSpec::WholeSystem);
     let disk = SmallDisk { left: 6_000 };
     let error = session::record(&settings, disk, &mut observer).unwrap_err();
@@ -456,7 +470,7 @@ fn a_target_that_is_not_there_is_named() {
         session::record(
             &Settings::new(target),
             io::sink(),
-            &mut After(std::time::Instant::now(), Duration::ZERO),
+            &mut After(Instant::now(), Duration::ZERO),
         )
     };
     let mut gone = Command::new("true").spawn().unwrap();
@@ -471,7 +485,7 @@ fn a_target_that_is_not_there_is_named() {
             session::record(
                 &Settings::new(target),
                 io::sink(),
-                &mut After(std::time::Instant::now(), Duration::ZERO),
+                &mut After(Instant::now(), Duration::ZERO),
             )
         };
         start(TargetSpec::Pids(vec![own_tid()])).unwrap_err()
