@@ -421,7 +421,8 @@ impl Scheduler {
         self.tick();
         let to = pick % self.current.len();
         self.wakeup(Kind::WakeupNew, cpu, child, to);
-        self.become_(child, State::Woken, to, By::Nobody);
+        let by = By::Thread(self.tasks[parent].tid);
+        self.become_(child, State::Woken, to, by);
     }
 
     fn exit(&mut self, cpu: usize, pick: usize) {
