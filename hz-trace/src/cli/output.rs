@@ -28,18 +28,16 @@ impl PartialFile {
         }
         // Renaming a file over /dev/null would take it from everybody.
         if path.metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(io::Error::other("something that is no file has that name"))
+            return Err(io::Error::other("there is something else than a file"))
                 .with_context(cannot);
         }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options
-            .open(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
+        let file = options.open(&partial).with_context(cannot)?;
         if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             bail!("another hz-trace is writing {}", partial.display());
         }
-        file.set_len(0).with_context(|| format!("cannot empty {}", partial.display()))?;
+        file.set_len(0).with_context(cannot)?;
         Ok((Self { path: path.to_owned(), partial, keep: false }, file))
     }
 
