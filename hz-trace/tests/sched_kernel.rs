@@ -48,6 +48,10 @@ fn assert_ledger_balances(recorded: &Recorded) {
 }
 
 fn assert_counts_agree(recorded: &Recorded) -> usize {
+    // Some hosts hide a process of theirs from tracing; our own machines do not.
+    if std::env::var_os("HZ_VM").is_some() {
+        assert_eq!(recorded.model.contradictions, 0);
+    }
     let mut compared = 0;
     for thread in recorded.model.threads.iter().filter(|thread| thread.is_target) {
         let (Some(first), Some(last)) = (thread.kernel_first, thread.kernel_last) else { continue };

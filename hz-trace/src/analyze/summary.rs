@@ -1,12 +1,13 @@
 //! The summary of a recording: what a reader wants to know first. Every key names its unit.
 
 use super::{
+    check::{Check, Counts, check},
     culprit::Culprits,
     waits::{Wait, culprits_of, waits_of},
 };
 use crate::{
     model::{Model, State, Thread, ThreadIndex, Waker, Who},
-    recording::{Meta, State as RecordingState},
+    recording::{BpfCost, LedgerRow, Meta, State as RecordingState},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,6 +54,10 @@ pub struct Summary {
     pub lost: u64,
     /// Where they were lost.
     pub lost_by_site: Vec<LostBySite>,
+    /// What became of every run of every hook.
+    pub ledger: Vec<LedgerRow>,
+    /// What each BPF program took while the kernel measured.
+    pub bpf: Vec<BpfCost>,
     /// Records that contradict earlier ones.
     pub contradictions: u64,
     /// What hz counted beside what the kernel counted.
@@ -125,6 +130,8 @@ pub struct ThreadWaits {
     pub migrations: u64,
     /// Its waits.
     pub run_queue_wait: Distribution,
+    /// Its counts beside the kernel's, if both counted over the same time.
+    pub check: Option<Counts>,
 }
 
 /// One of the longest waits.
@@ -178,23 +185,6 @@ pub struct LostBySite {
     pub reason: &'static str,
 }
 
-/// hz's own counts beside the kernel's, for threads that both counted over the same time.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Check {
-    /// Threads compared.
-    pub threads: usize,
-    /// Those whose counts differ by more than one switch.
-    pub threads_off: usize,
-    /// Times they left a CPU, as recorded.
-    pub recorded_switches: u64,
-    /// The same by the kernel (`nvcsw` + `nivcsw`).
-    pub kernel_switches: u64,
-    /// Their waits as recorded.
-    pub recorded_wait_ns: u64,
-    /// The same by the kernel (`run_delay`); 0 where it does not count them.
-    pub kernel_wait_ns: u64,
-}
-
 /// What hz itself took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct OwnUse {
@@ -239,6 +229,8 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         worst_waits: worst_waits(model, waits),
         lost: state.lost(),
         lost_by_site: lost_by_site(state),
+        ledger: state.ledger.clone(),
+        bpf: state.bpf.clone(),
         contradictions: model.contradictions,
         check: check(model),
         not_collected: meta.not_collected.clone(),
@@ -316,6 +308,7 @@ fn threads_by_wait(model: &Model) -> Vec<ThreadWaits> {
             running_ns: running_ns(thread),
             migrations: thread.migrations,
             run_queue_wait: distribution(waits_of(thread).map(|wait| wait.duration_ns()).collect()),
+            check: Counts::of(thread),
         })
         .filter(|row| row.run_queue_wait.count > 0)
         .collect();
@@ -393,22 +386,6 @@ fn lost_by_site(state: &RecordingState) -> Vec<LostBySite> {
         skipped.map(|each| row(&each.program, each.skipped_by_kernel, "skipped by kernel"));
     let disk = std::iter::once(row("recorder", state.dropped_by_writer, "disk too slow"));
     in_kernel.chain(skipped).chain(disk).filter(|row| row.lost > 0).collect()
-}
-
-fn check(model: &Model) -> Check {
-    let mut check = Check::default();
-    for thread in model.threads.iter().filter(|thread| thread.is_target) {
-        let (Some(first), Some(last)) = (thread.kernel_first, thread.kernel_last) else { continue };
-        let kernel = last.switches.saturating_sub(first.switches);
-        let waits = waits_of(thread).filter(|wait| wait.end_ns <= last.time_ns);
-        check.threads += 1;
-        check.threads_off += usize::from(kernel.abs_diff(thread.switches) > 1);
-        check.recorded_switches += thread.switches;
-        check.kernel_switches += kernel;
-        check.recorded_wait_ns += waits.map(|wait| wait.duration_ns()).sum::<u64>();
-        check.kernel_wait_ns += last.run_delay_ns.saturating_sub(first.run_delay_ns);
-    }
-    check
 }
 
 fn own_use(state: &RecordingState, duration_ns: u64) -> OwnUse {

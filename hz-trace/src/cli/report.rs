@@ -244,8 +244,8 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
         writeln!(
             out,
             "Check: {} switches recorded, {} by the kernel's count; {} of {} differ by more than 1",
-            text::count(check.recorded_switches),
-            text::count(check.kernel_switches),
+            text::count(check.counts.recorded_switches),
+            text::count(check.counts.kernel_switches),
             check.threads_off,
             text::plural(check.threads as u64, "thread"),
         )?;

@@ -319,7 +319,7 @@ fn config(settings: &SchedSettings, ring_count: usize, types: &KernelTypes) -> S
     };
     SchedConfig {
         cgroup_id,
-        interrupts_min_ns: 20_000,
+        interrupts_min_ns: 100_000,
         interrupts_max_ns: 1_000_000,
         cgroup_level,
         filter,
