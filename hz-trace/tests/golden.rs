@@ -1,10 +1,6 @@
 //! Small recordings, and what hz says of them. `HZ_BLESS=1` accepts what it says now.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test dies where it fails, its helpers too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test dies where it fails, its helpers too")]
 
 use hz_trace::{
     decode::decode,
