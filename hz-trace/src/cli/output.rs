@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -22,15 +22,22 @@ impl PartialFile {
         let mut name = path.as_os_str().to_owned();
         name.push(".partial");
         let partial = PathBuf::from(name);
+        let cannot = || format!("cannot create {}", path.display());
         if path.is_dir() {
-            let error = io::Error::from(io::ErrorKind::IsADirectory);
-            return Err(error).with_context(|| format!("cannot create {}", path.display()));
+            return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
+        }
+        // Renaming a file over /dev/null would take it from everybody.
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("there is something else than a file"))
+                .with_context(cannot);
         }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options
-            .open(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&partial).with_context(cannot)?;
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            bail!("another hz-trace is writing {}", partial.display());
+        }
+        file.set_len(0).with_context(cannot)?;
         Ok((Self { path: path.to_owned(), partial, keep: false }, file))
     }
 

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
     /// Record these processes, all their threads and their children
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', conflicts_with_all = ["cgroup", "all", "command"])]
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid, conflicts_with_all = ["cgroup", "all", "command"])]
     pid: Vec<u32>,
     /// Record a cgroup v2 and all below it, by its directory
     #[arg(long, value_name = "PATH", conflicts_with_all = ["all", "command"])]
@@ -69,6 +69,11 @@ impl TargetArgs {
             ..Settings::new(target)
         }
     }
+}
+
+/// A process id.
+fn pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is no process id; `pgrep -x NAME` finds one"))
 }
 
 /// A duration as people write it: `10`, `1.5s`, `500ms`, `250us`, `2m`.

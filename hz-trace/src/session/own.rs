@@ -4,43 +4,32 @@ use crate::{
     host,
     recording::{BpfCost, OwnCost},
 };
-use perf_event::{Builder, Counter, events::Software};
 use std::time::Instant;
 
-/// Counts the CPU time of this process and all its threads to come.
+/// Counts the CPU time of this process and its threads. A perf counter would count the recorded
+/// command too, which inherits it.
 #[derive(Debug)]
 pub(super) struct OwnMeter {
-    counter: Option<Counter>,
+    /// CPU time that went before the recording.
+    earlier_ns: u64,
     began: Instant,
     startup_ns: u64,
-    startup_cpu_ns: u64,
 }
 
 impl OwnMeter {
     pub(super) fn start() -> Self {
-        let mut builder = Builder::new().kind(Software::TASK_CLOCK);
-        builder.inherit(true);
-        let counter = builder
-            .build()
-            .ok()
-            .and_then(|mut counter| counter.enable().is_ok().then_some(counter));
-        Self { counter, began: Instant::now(), startup_ns: 0, startup_cpu_ns: 0 }
+        Self { earlier_ns: process_cpu_ns(), began: Instant::now(), startup_ns: 0 }
     }
 
     /// Says that recording has begun.
     pub(super) fn mark_started(&mut self) {
+        self.earlier_ns = process_cpu_ns();
         self.startup_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.startup_cpu_ns = self.cpu_ns();
     }
 
-    fn cpu_ns(&mut self) -> u64 {
-        let counted = self.counter.as_mut().and_then(|counter| counter.read().ok());
-        counted.unwrap_or_else(process_cpu_ns)
-    }
-
-    pub(super) fn read(&mut self) -> OwnCost {
+    pub(super) fn read(&self) -> OwnCost {
         OwnCost {
-            cpu_ns: self.cpu_ns().saturating_sub(self.startup_cpu_ns),
+            cpu_ns: process_cpu_ns().saturating_sub(self.earlier_ns),
             memory_peak_bytes: host::own_memory_peak_bytes(),
             bpf_ns: 0,
             startup_ns: self.startup_ns,
@@ -48,7 +37,7 @@ impl OwnMeter {
     }
 }
 
-/// Where perf counters are forbidden, the process's own clock does.
+/// CPU time of all threads of this process so far, those that have ended included.
 fn process_cpu_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -92,6 +92,14 @@ pub(crate) struct Scheduler {
     is_filtered: bool,
 }
 
+/// How a thread leaves its CPU: what the record says, and what the thread is then; `None`: dead.
+#[derive(Clone, Copy, Debug)]
+struct Leaves {
+    bits: u16,
+    flags: u8,
+    after: Option<State>,
+}
+
 fn comm(name: &str) -> Comm {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name.as_bytes());
@@ -290,18 +298,20 @@ impl Scheduler {
             (4, State::Stopped),
         ];
         let (bits, state) = ways[pick % ways.len()];
-        self.switch_to(cpu, pick, bits, 0, Some(state));
+        self.switch_to(cpu, pick, Leaves { bits, flags: 0, after: Some(state) });
     }
 
     fn preempt(&mut self, cpu: usize, bits: u16, flags: u8) {
         let is_wanted = |task: &Task| task.state().is_waiting() && usize::from(task.cpu()) == cpu;
         if self.current[cpu].is_some() && self.find(0, is_wanted).is_some() {
-            self.switch_to(cpu, 0, bits, flags, Some(State::Preempted));
+            let after = Some(State::Preempted);
+            self.switch_to(cpu, 0, Leaves { bits, flags, after });
         }
     }
 
-    /// A thread that waits for `cpu` gets it, or nobody; who had it goes on as `after`, or is dead.
-    fn switch_to(&mut self, cpu: usize, pick: usize, bits: u16, flags: u8, after: Option<State>) {
+    /// A thread that waits for `cpu` gets it, or nobody.
+    fn switch_to(&mut self, cpu: usize, pick: usize, leaves: Leaves) {
+        let Leaves { bits, flags, after } = leaves;
         let is_wanted = |task: &Task| task.state().is_waiting() && usize::from(task.cpu()) == cpu;
         let (prev, next) = (self.current[cpu], self.find(pick, is_wanted));
         if prev.is_none() && next.is_none() {
@@ -355,10 +365,9 @@ impl Scheduler {
         self.tick();
         let is_running = self.tasks[task].state() == State::Running;
         let mut to = usize::from(self.tasks[task].cpu());
-        if !is_running && pick % 5 == 0 {
-            let from = to;
-            to = (from + 1) % self.current.len();
-            self.migrate(cpu, task, from, to, false);
+        if !is_running && pick.is_multiple_of(5) {
+            to = (to + 1) % self.current.len();
+            self.migrate(cpu, task, to);
         }
         self.tick();
         self.wakeup(Kind::Wakeup, cpu, task, to);
@@ -380,13 +389,14 @@ impl Scheduler {
         self.emit(cpu, &Wakeup { header, occupant_tid: occupant.0, occupant_pid: occupant.1 });
     }
 
-    fn migrate(&mut self, cpu: usize, task: usize, from: usize, to: usize, is_waiting: bool) {
+    fn migrate(&mut self, cpu: usize, task: usize, to: usize) {
+        let from = usize::from(self.tasks[task].cpu());
         self.tasks[task].migrations += u64::from(from != to);
         if from == to || (self.is_filtered && !self.tasks[task].is_target) {
             return;
         }
         let mut occupant_tid = NOT_ASKED;
-        if self.is_filtered && is_waiting {
+        if self.is_filtered && self.tasks[task].state().is_waiting() {
             self.name(cpu, self.current[to]);
             occupant_tid = self.ids(self.current[to]).0;
         }
@@ -399,7 +409,7 @@ impl Scheduler {
         let is_wanted = |task: &Task| task.state().is_waiting() && usize::from(task.cpu()) != cpu;
         let Some(task) = self.find(pick, is_wanted) else { return };
         let Some(last) = self.tasks[task].life.last().copied() else { return };
-        self.migrate(cpu, task, usize::from(last.cpu), cpu, true);
+        self.migrate(cpu, task, cpu);
         self.become_(task, last.state, cpu, last.by);
     }
 
@@ -421,7 +431,8 @@ impl Scheduler {
         self.tick();
         let to = pick % self.current.len();
         self.wakeup(Kind::WakeupNew, cpu, child, to);
-        self.become_(child, State::Woken, to, By::Nobody);
+        let by = By::Thread(self.tasks[parent].tid);
+        self.become_(child, State::Woken, to, by);
     }
 
     fn exit(&mut self, cpu: usize, pick: usize) {
@@ -432,7 +443,7 @@ impl Scheduler {
             self.emit(cpu, &Exit { header, nvcsw, nivcsw: 0, run_delay_ns: 0 });
         }
         self.tick();
-        self.switch_to(cpu, pick, 0x80, 0, None);
+        self.switch_to(cpu, pick, Leaves { bits: 0x80, flags: 0, after: None });
     }
 
     fn interrupts(&mut self, cpu: usize) {

@@ -177,6 +177,11 @@ impl Folder {
         if matches!(state, State::Running | State::Woken | State::Preempted) {
             return;
         }
+        let waker = match self.model.thread(index).parent {
+            // Nobody is asked to wake a new thread: who made it puts it on a run queue.
+            Some(parent) if state == State::New && waker == Waker::Unknown => Waker::Thread(parent),
+            _ => waker,
+        };
         self.transition(index, Span { start_ns: header.time_ns, state: State::Woken, cpu, waker });
         self.occupied(cpu, header.time_ns, wakeup.occupant_tid, wakeup.occupant_pid);
     }
