@@ -8,7 +8,7 @@ mod waits;
 pub use check::{Check, Counts};
 pub use culprit::{Culprit, Culprits, culprits};
 pub use summary::{
-    CpuUse, Distribution, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits,
-    Worst, summarize,
+    CpuUse, Distribution, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst,
+    summarize,
 };
 pub use waits::{Wait, culprits_of, waits_of};

@@ -243,6 +243,8 @@ impl<'a> Session<'a> {
             schema: schema(),
         };
         let collector = Rc::new(RefCell::new(Collector::default()));
+        // The thread that writes inherits it; a command does not, it was forked before.
+        own::hurry();
         let disk = Disk::start(out, &meta).map_err(RecordError::Write)?;
         let began = Instant::now();
         let watch = Watch::new(attached.held, attached.watched);

@@ -42,6 +42,19 @@ impl OwnMeter {
     }
 }
 
+/// Lets this thread, and those it will start, run before others, as far as that is permitted.
+///
+/// The busier a machine is, the more there is to record and the later a reader like any other gets
+/// a CPU to empty the rings: on two CPUs with six runnable threads, one pair of high priority, it
+/// waited up to 2 s at once and half of the records were lost. It needs little CPU time, so nobody waits long
+/// for it. Real-time priority would be too much: a reader that cannot keep up would take a CPU
+/// for itself.
+pub(super) fn hurry() {
+    const HIGHEST: i32 = -20;
+    // To the kernel, the process 0 is the calling thread. Without the right to, it stays as it is.
+    let _ = rustix::process::setpriority_process(None, HIGHEST);
+}
+
 /// Where perf counters are forbidden, the process's own clock does.
 fn process_cpu_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
