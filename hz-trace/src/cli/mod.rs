@@ -14,7 +14,7 @@ mod trace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hz_trace::session::RecordError;
+use hz_trace::{session::RecordError, source::UprobeError};
 use std::{
     fmt,
     io::{self, Write as _},
@@ -106,7 +106,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     let cannot_run = |cause: &(dyn std::error::Error + 'static)| {
         let record = cause.downcast_ref::<RecordError>();
-        matches!(record, Some(RecordError::Start(_) | RecordError::Uprobe(_)))
+        matches!(record, Some(RecordError::Start(_)))
+            || matches!(record, Some(RecordError::Uprobe(error)) if !matches!(error, UprobeError::NoSuchProcess { .. }))
     };
     if error.chain().any(cannot_run) {
         return ExitCode::from(CANNOT_RUN_HERE);

@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -17,11 +17,9 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Creates `PATH.partial`, readable by its owner only.
+    /// Creates `PATH.partial`, readable by its owner only. One that is there already is what a
+    /// killed hz has saved, or another hz is writing: then it is `PATH.2.partial`, and so on.
     pub(crate) fn create(path: &Path) -> Result<(Self, File)> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
         let cannot = || format!("cannot create {}", path.display());
         if path.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
@@ -31,13 +29,7 @@ impl PartialFile {
             return Err(io::Error::other("there is something else than a file"))
                 .with_context(cannot);
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&partial).with_context(cannot)?;
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            bail!("another hz-trace is writing {}", partial.display());
-        }
-        file.set_len(0).with_context(cannot)?;
+        let (partial, file) = create_new(path).with_context(cannot)?;
         Ok((Self { path: path.to_owned(), partial, keep: false }, file))
     }
 
@@ -64,6 +56,22 @@ impl PartialFile {
         self.keep = true;
         Ok(self.path.clone())
     }
+}
+
+/// Creates a file that was not there; also not as a link to another.
+fn create_new(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut taken = None;
+    for number in 1..100 {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 1 { ".partial".to_owned() } else { format!(".{number}.partial") });
+        match options.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = Some(error),
+            file => return file.map(|file| (PathBuf::from(name), file)),
+        }
+    }
+    Err(taken.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
 }
 
 impl Drop for PartialFile {

@@ -67,6 +67,8 @@ impl Observer for Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
+        // Nobody asks any longer: from here on the first signal ends hz.
+        self.stop.store(true, Ordering::Relaxed);
         if self.is_terminal && !self.is_quiet {
             show(format_args!("\r\x1b[K"));
         }

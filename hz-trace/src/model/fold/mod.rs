@@ -226,6 +226,7 @@ impl Folder {
             self.doubt(index, lost.header.cpu, since_ns.max(known_ns));
         }
         self.set_cpu(lost.header.cpu, since_ns.max(known_ns), Who::Unknown);
+        self.doubt_waiters(lost.header.cpu, since_ns);
     }
 
     fn uprobe(&mut self, hit: &UprobeHit) {

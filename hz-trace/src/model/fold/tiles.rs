@@ -1,7 +1,7 @@
 //! Tiles of threads' lives and of CPUs' time, and what is known of who has a CPU.
 
 use super::{CpuNow, Folder};
-use crate::model::{Cpu, Run, Span, State, ThreadIndex, Waker, Who};
+use crate::model::{Cpu, Run, Span, State, Thread, ThreadIndex, Waker, Who};
 use hz_probes_ebpf::NOT_ASKED;
 
 impl Folder {
@@ -72,6 +72,20 @@ impl Folder {
                 index,
                 Span { start_ns: time_ns, state: State::Unknown, cpu, waker: Waker::Unknown },
             );
+        }
+    }
+
+    /// Threads that wait for `cpu` may have got it meanwhile: what they do is no longer known.
+    pub(super) fn doubt_waiters(&mut self, cpu: u16, time_ns: u64) {
+        let waits = |thread: &Thread| {
+            let last = thread.spans.last().filter(|_| !thread.has_exited);
+            last.is_some_and(|last| last.state.is_waiting() && last.cpu == cpu)
+        };
+        let waiters = (0..).map(ThreadIndex).zip(&self.model.threads);
+        let waiters = waiters.filter(|(_, thread)| waits(thread)).map(|(index, _)| index);
+        for index in waiters.collect::<Vec<_>>() {
+            let (state, waker) = (State::Unknown, Waker::Unknown);
+            self.transition(index, Span { start_ns: time_ns, state, cpu, waker });
         }
     }
 
