@@ -182,19 +182,25 @@ fn two_burners() -> (Recorded, [(u32, u64, u64); 2]) {
 #[ignore = "needs CAP_BPF"]
 fn two_burners_on_one_cpu_wait_as_long_as_the_kernel_says() {
     let _alone = alone();
-    // A host that hides a process from tracing hides switches to the burners too, which shows as a
-    // contradiction. Such a recording proves nothing.
-    let clean =
-        || (0..10).map(|_| two_burners()).find(|(recorded, _)| recorded.model.contradictions == 0);
-    let (recorded, burners) = clean().expect("one of ten recordings without a contradiction");
+    let (recorded, burners) = two_burners();
     assert_laws(&recorded.model);
     for (tid, kernel_ns, until_ns) in burners {
-        let waits = waits_of(thread_of(&recorded.model, tid));
-        let waits = waits.take_while(|wait| wait.end_ns <= until_ns);
+        let thread = thread_of(&recorded.model, tid);
+        let waits = waits_of(thread).take_while(|wait| wait.end_ns <= until_ns);
         let waited_ns: u64 = waits.map(|wait| wait.duration_ns()).sum();
-        let off = waited_ns.abs_diff(kernel_ns) as f64 / kernel_ns as f64;
-        assert!(kernel_ns > 500_000_000, "burner {tid} waited only {kernel_ns} ns");
-        assert!(off < 0.01, "burner {tid}: {waited_ns} ns recorded, {kernel_ns} ns by the kernel");
+        // A host that hides a process from tracing hides its switches to the burners too. A wait
+        // that ended so is of unknown length; on other hosts there is none.
+        let unknown = thread.tiles().filter(|tile| tile.span.state == State::Unknown);
+        let unknown_ns: u64 = unknown.map(|tile| tile.duration_ns()).sum();
+        let said = format!(
+            "burner {tid}: {waited_ns} ns, {unknown_ns} ns unknown; kernel: {kernel_ns} ns"
+        );
+        println!("{said}");
+        assert!(kernel_ns > 500_000_000, "{said}");
+        assert!(unknown_ns == 0 || recorded.model.contradictions > 0, "{said}");
+        assert!(unknown_ns * 5 < kernel_ns, "{said}");
+        assert!(waited_ns < kernel_ns + kernel_ns / 100, "{said}");
+        assert!(waited_ns + unknown_ns > kernel_ns - kernel_ns / 100, "{said}");
     }
 }
 

@@ -56,6 +56,19 @@ impl Folder {
         }
     }
 
+    /// A thread that leaves a CPU should not be waiting for one: it came unseen, and how much of its
+    /// last tile was a wait nobody knows.
+    pub(super) fn check_wait(&mut self, index: ThreadIndex, time_ns: u64) {
+        let thread = &mut self.model.threads[index.0 as usize];
+        let Some(last) = thread.spans.last_mut() else { return };
+        let waited = *last;
+        if waited.state.is_waiting() {
+            last.state = State::Unknown;
+            self.model.contradictions += 1;
+            self.stop_waiting(&waited, time_ns);
+        }
+    }
+
     /// Who has the CPU of `index` is no longer known, if it was thought to run.
     pub(super) fn vacate(&mut self, index: ThreadIndex, time_ns: u64) {
         let Some(last) = self.model.thread(index).spans.last().copied() else { return };
