@@ -69,7 +69,6 @@ enum Command {
     /// Print a completion script for a shell
     Completions(shell::CompletionsArgs),
     /// Print the manual page
-    #[command(hide = true)]
     Man,
 }
 
