@@ -40,6 +40,10 @@ struct thread_info {
 	__u32 cpu;
 };
 
+struct sched_entity {
+	unsigned char sched_delayed; /* since Linux 6.12 */
+};
+
 struct sched_info {
 	unsigned long long run_delay;
 };
@@ -54,6 +58,11 @@ struct cgroup {
 	struct cgroup *ancestors[];
 };
 
+/* Before Linux 6.1. */
+struct cgroup___with_ids {
+	__u64 ancestor_ids[];
+};
+
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
@@ -65,6 +74,7 @@ struct task_struct {
 	int on_cpu;
 	int on_rq;
 	int prio;
+	struct sched_entity se;
 	struct sched_info sched_info;
 	pid_t pid;
 	pid_t tgid;
@@ -74,6 +84,12 @@ struct task_struct {
 	__u64 start_time;
 	struct css_set *cgroups;
 	char comm[16];
+};
+
+/* Before Linux 5.16, and in kernels that distributions keep alive from then: there
+ * `thread_info.cpu` may exist and never be set. */
+struct task_struct___with_cpu {
+	unsigned int cpu;
 };
 
 struct linux_binprm;

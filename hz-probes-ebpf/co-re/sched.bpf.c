@@ -30,7 +30,8 @@ static __always_inline bool is_switch_wanted(struct cpu_state *cpu, struct task_
 	cpu->occupant = (__u64)next;
 	if (is_prev_target && is_runnable)
 		start_waiting(cpu, GET(prev, pid), bpf_get_smp_processor_id());
-	if (is_next_target)
+	/* Also for one that has left the target's control group while it waited. */
+	if (is_next_target || was_watched)
 		stop_waiting(GET(next, pid));
 	if (!is_prev_target && !is_next_target && !was_watched)
 		return false;
@@ -70,6 +71,18 @@ static __always_inline void on_switch(bool is_preempted, struct task_struct *pre
 	submit(cpu, HZ_SITE_SWITCH, record);
 }
 
+/* From Linux 5.18 to 6.13 the state that the tracepoint passes was read before the scheduler looked
+ * for signals: a thread that a signal keeps runnable passes for asleep. It is asleep if it has left
+ * the run queue, or stays there only until its lag is gone. */
+static __always_inline __u32 true_state(struct task_struct *prev, __u32 state)
+{
+	if (!state || !GET(prev, on_rq))
+		return state;
+	if (bpf_core_field_exists(prev->se.sched_delayed) && GET(prev, se.sched_delayed))
+		return state;
+	return 0;
+}
+
 HOOK(sched_switch)
 int sched_switch(__u64 *ctx)
 {
@@ -79,9 +92,9 @@ int sched_switch(__u64 *ctx)
 	/* The state is an argument since Linux 5.18; read from the thread it may already be that
 	 * of its next wake-up. A preempted thread's state does not say that it sleeps. */
 	if (CONFIG.switch_has_state)
-		on_switch(ctx[0], prev, next, ctx[3]);
+		on_switch(ctx[0], prev, next, true_state(prev, ctx[3]));
 	else
-		on_switch(ctx[0], prev, next, GET(prev, __state));
+		on_switch(ctx[0], prev, next, true_state(prev, GET(prev, __state)));
 	return 0;
 }
 

@@ -3,10 +3,12 @@
 #include "sched_target.h"
 
 /* Writes what interrupts took, once it is worth a record: soon where the target runs or waits,
- * late elsewhere. Hardware interrupts may come within: then what they add is told next time. */
+ * late elsewhere. A hardware interrupt may come within: it adds, and does not tell, since
+ * `soft_depth` still stands. */
 static __always_inline void tell_interrupts(struct cpu_state *cpu, __u64 now)
 {
-	__u64 taken = cpu->hard_ns + cpu->soft_ns;
+	__u64 hard_ns = cpu->hard_ns, soft_ns = cpu->soft_ns, since_ns = cpu->since_ns;
+	__u64 taken = hard_ns + soft_ns;
 	struct Interrupts *record;
 
 	if (taken < CONFIG.interrupts_min_ns)
@@ -22,14 +24,14 @@ static __always_inline void tell_interrupts(struct cpu_state *cpu, __u64 now)
 	record->header.tid = bpf_get_current_pid_tgid();
 	record->header.pid = bpf_get_current_pid_tgid() >> 32;
 	record->header.arg = cpu->interrupts;
-	record->since_ns = cpu->since_ns;
-	record->hard_ns = cpu->hard_ns;
-	record->soft_ns = cpu->soft_ns;
+	record->since_ns = since_ns;
+	record->hard_ns = hard_ns;
+	record->soft_ns = soft_ns;
 	record->steal_ns = 0;
-	cpu->hard_ns = 0;
-	cpu->soft_ns = 0;
+	cpu->hard_ns -= hard_ns;
+	cpu->soft_ns -= soft_ns;
 	cpu->interrupts = 0;
-	cpu->since_ns = 0;
+	cpu->since_ns = now;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	__sync_fetch_and_add(&cpu->ledger[HZ_SITE_INTERRUPTS].submitted, 1);
 }
@@ -99,9 +101,9 @@ int softirq_exit(__u64 *ctx)
 
 	if (!cpu->soft_depth)
 		return 0;
-	cpu->soft_depth = 0;
 	cpu->soft_ns += now - cpu->soft_start_ns - hard_ns;
 	cpu->interrupts++;
 	tell_interrupts(cpu, now);
+	cpu->soft_depth = 0;
 	return 0;
 }

@@ -84,7 +84,9 @@ int sched_process_exit(__u64 *ctx)
 	record->header.arg = 0;
 	record->nvcsw = GET(task, nvcsw);
 	record->nivcsw = GET(task, nivcsw);
-	record->run_delay_ns = GET(task, sched_info.run_delay);
+	record->run_delay_ns = 0;
+	if (bpf_core_field_exists(task->sched_info.run_delay))
+		record->run_delay_ns = GET(task, sched_info.run_delay);
 	submit(cpu, HZ_SITE_EXIT, record);
 	return 0;
 }

@@ -39,7 +39,7 @@ static __always_inline bool is_in_snapshot(struct task_struct *task)
 /* A CPU that has not switched yet is had by whoever has it now. */
 static __always_inline void note_occupant(struct task_struct *task)
 {
-	struct cpu_state *cpu = cpu_at(BPF_CORE_READ(task, thread_info.cpu));
+	struct cpu_state *cpu = cpu_at(task_cpu(task));
 
 	if (BPF_CORE_READ(task, on_cpu))
 		__sync_val_compare_and_swap(&cpu->occupant, 0, (__u64)task);
@@ -62,11 +62,12 @@ int snapshot(struct bpf_iter__task *ctx)
 		return 0;
 	}
 	record.header.kind = HZ_KIND_THREAD;
-	record.header.cpu = BPF_CORE_READ(task, thread_info.cpu);
+	record.header.cpu = task_cpu(task);
 	record.header.tid = BPF_CORE_READ(task, pid);
 	record.header.pid = BPF_CORE_READ(task, tgid);
 	record.header.arg = BPF_CORE_READ(task, real_parent, tgid);
-	record.run_delay_ns = BPF_CORE_READ(task, sched_info.run_delay);
+	if (bpf_core_field_exists(task->sched_info.run_delay))
+		record.run_delay_ns = BPF_CORE_READ(task, sched_info.run_delay);
 	record.start_ns = BPF_CORE_READ(task, start_time);
 	record.prio = BPF_CORE_READ(task, prio);
 	record.flags = SNAPSHOT_IS_LAST ? THREAD_LAST : 0;
@@ -78,6 +79,8 @@ int snapshot(struct bpf_iter__task *ctx)
 		record.flags |= THREAD_QUEUED;
 	if (BPF_CORE_READ(task, on_cpu))
 		record.flags |= THREAD_ON_CPU;
+	else if (CONFIG.filter != FILTER_ALL && (record.flags & THREAD_QUEUED) && !record.state)
+		start_waiting(this_cpu(), record.header.tid, record.header.cpu);
 	record.nvcsw = BPF_CORE_READ(task, nvcsw);
 	record.nivcsw = BPF_CORE_READ(task, nivcsw);
 	record.header.time_ns = bpf_ktime_get_ns();

@@ -37,8 +37,11 @@ struct cpu_state {
 	__u32 waiting; /* threads of the target that wait for this CPU; any CPU writes it */
 } __attribute__((aligned(128)));
 
-/* The loader reads each CPU's ledger from the start of its part of CPUS. */
+/* The loader reads each CPU's ledger from the start of its part of CPUS, and what is behind it. */
 _Static_assert(__builtin_offsetof(struct cpu_state, ledger) == 0, "the ledger is first");
+_Static_assert(__builtin_offsetof(struct cpu_state, lost_since_ns) ==
+		       HZ_SITES * sizeof(struct Loss),
+	       "what was lost and not yet told is behind it");
 
 struct cpu_state CPUS[MAX_CPUS];
 

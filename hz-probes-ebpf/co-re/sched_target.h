@@ -5,11 +5,17 @@
 static __always_inline bool in_cgroup(struct task_struct *task)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct cgroup___with_ids *older = (void *)cgroup;
 	struct cgroup *ancestor = NULL;
 	__u32 level = CONFIG.cgroup_level;
+	__u64 id = 0;
 
 	if (BPF_CORE_READ(cgroup, level) < (int)level)
 		return false;
+	if (bpf_core_field_exists(older->ancestor_ids)) {
+		bpf_core_read(&id, sizeof(id), &older->ancestor_ids[level]);
+		return id == CONFIG.cgroup_id;
+	}
 	bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[level]);
 	return BPF_CORE_READ(ancestor, kn, id) == CONFIG.cgroup_id;
 }
@@ -29,7 +35,11 @@ static __always_inline bool is_target(struct task_struct *task)
 
 static __always_inline __u32 task_cpu(struct task_struct *task)
 {
-	return GET(task, thread_info.cpu);
+	struct task_struct___with_cpu *older = (void *)task;
+
+	if (bpf_core_field_exists(older->cpu))
+		return BPF_CORE_READ(older, cpu);
+	return BPF_CORE_READ(task, thread_info.cpu);
 }
 
 /* Sends the name of a thread outside the target, once. */
@@ -72,12 +82,15 @@ static __always_inline struct task_struct *occupant_of(__u32 cpu)
 
 static __always_inline void stop_waiting(__u32 tid)
 {
-	__u32 *place = bpf_map_lookup_elem(&WAITERS, &tid);
+	__u32 *found = bpf_map_lookup_elem(&WAITERS, &tid);
+	__u32 place;
 
-	if (!place)
+	if (!found)
 		return;
-	__sync_fetch_and_add(&cpu_at(*place)->waiting, -1);
-	bpf_map_delete_elem(&WAITERS, &tid);
+	place = *found;
+	/* Whoever deletes it counts it out, once. */
+	if (!bpf_map_delete_elem(&WAITERS, &tid))
+		__sync_fetch_and_add(&cpu_at(place)->waiting, -1);
 }
 
 static __always_inline void start_waiting(struct cpu_state *cpu, __u32 tid, __u32 place)

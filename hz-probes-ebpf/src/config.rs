@@ -37,7 +37,7 @@ pub struct SchedConfig {
     pub ring_mask: u32,
     /// 1 if `sched_switch` passes the leaving thread's state (Linux 5.18).
     pub switch_has_state: u32,
-    /// 1 if the snapshot that is being taken is the last.
+    /// Always 0.
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<SchedConfig>() == 48);

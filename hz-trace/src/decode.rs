@@ -107,6 +107,24 @@ impl Event {
             Self::Uprobe(record) => &record.header,
         }
     }
+
+    /// What every record begins with.
+    pub(crate) const fn header_mut(&mut self) -> &mut Header {
+        match self {
+            Self::Switch(record) => &mut record.header,
+            Self::Waking(record) => &mut record.header,
+            Self::Wakeup(record) | Self::WakeupNew(record) => &mut record.header,
+            Self::Migrate(record) => &mut record.header,
+            Self::Fork(record) => &mut record.header,
+            Self::Exec(record) => &mut record.header,
+            Self::Exit(record) => &mut record.header,
+            Self::Rename(record) => &mut record.header,
+            Self::Thread(record) => &mut record.header,
+            Self::Interrupts(record) => &mut record.header,
+            Self::Lost(record) => &mut record.header,
+            Self::Uprobe(record) => &mut record.header,
+        }
+    }
 }
 
 #[cfg(test)]

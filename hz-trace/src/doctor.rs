@@ -2,7 +2,7 @@
 
 use crate::{
     error::StartError,
-    host::{self, Capability, KernelTypes},
+    host::{self, Capability, KernelTypes, Namespace},
     session::DEFAULT_RING_BYTES,
     source::{Sched, SchedSettings, Scope, UprobeError, Uprobes},
     symbol::{Site, UprobeSpec},
@@ -71,6 +71,7 @@ fn host_facts() -> Vec<Fact> {
         capabilities(),
         paranoia(),
         lockdown(),
+        namespaces(),
         tracefs(),
         cgroup(),
         run_time(),
@@ -121,6 +122,19 @@ fn lockdown() -> Fact {
         "programs may not read kernel memory: boot without lockdown=confidentiality".to_owned()
     });
     fact("lockdown", text.unwrap_or_else(|| "not there".to_owned()), remark)
+}
+
+fn namespaces() -> Fact {
+    let own: Vec<&str> = [Namespace::Pid, Namespace::Cgroup]
+        .into_iter()
+        .filter(|namespace| !namespace.is_initial())
+        .map(Namespace::name)
+        .collect();
+    if own.is_empty() {
+        return fact("namespaces", "the host's own".to_owned(), None);
+    }
+    let remark = "targets can only be named on the host; the whole system can be recorded here";
+    fact("namespaces", format!("not the host's: {}", own.join(", ")), Some(remark.to_owned()))
 }
 
 fn tracefs() -> Fact {

@@ -76,6 +76,14 @@ pub enum TargetError {
         /// The process it belongs to.
         pid: u32,
     },
+    /// Ids here are not the kernel's.
+    #[error(
+        "hz runs in a {namespace} namespace of its own, so the kernel knows this target by another id; run hz on the host"
+    )]
+    Namespace {
+        /// Which kind of namespace.
+        namespace: &'static str,
+    },
     /// Not a directory of the cgroup v2 hierarchy.
     #[error("{path} is not in a cgroup v2 hierarchy{hint}")]
     NotACgroup {

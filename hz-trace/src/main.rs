@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hz-trace: {error:#}");
+            cli::say(format_args!("{error:#}"));
             cli::exit_code(&error)
         }
     }

@@ -1,13 +1,14 @@
 //! Numbers as people read them.
 
-/// A duration with three digits: `8 ns`, `1.93 µs`, `15.6 ms`, `12.0 s`.
+/// A duration with three digits: `0`, `8 ns`, `1.93 µs`, `15.6 ms`, `12.0 s`.
 #[must_use]
 pub fn duration(ns: u64) -> String {
     let value = ns as f64;
     match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{} µs", three_digits(value / 1e3)),
-        1_000_000..1_000_000_000 => format!("{} ms", three_digits(value / 1e6)),
+        0 => "0".to_owned(),
+        1..1_000 => format!("{ns} ns"),
+        1_000..999_500 => format!("{} µs", three_digits(value / 1e3)),
+        999_500..999_500_000 => format!("{} ms", three_digits(value / 1e6)),
         _ => format!("{} s", three_digits(value / 1e9)),
     }
 }
@@ -46,6 +47,13 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
+/// A share of a whole in percent, for where there is little room: `0 %`, `<1 %`, `12 %`.
+#[must_use]
+pub fn share(part: u64, whole: u64) -> String {
+    let share = part as f64 * 100.0 / whole.max(1) as f64;
+    if part > 0 && share < 1.0 { "<1 %".to_owned() } else { format!("{share:.0} %") }
+}
+
 /// A share in percent: `0.8 %`, `78 %`.
 #[must_use]
 pub fn percent(value: f64) -> String {
@@ -64,11 +72,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn durations_have_three_digits_and_never_a_thousand_of_a_unit() {
+        let cases = [
+            (0, "0"),
+            (8, "8 ns"),
+            (999, "999 ns"),
+            (1_934, "1.93 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.00 ms"),
+            (15_600_000, "15.6 ms"),
+            (999_500_000, "1.00 s"),
+            (312_000_000_000, "312 s"),
+        ];
+        for (ns, text) in cases {
+            assert_eq!(duration(ns), text, "{ns}");
+        }
+    }
+
+    #[test]
     fn numbers_read_well() {
-        assert_eq!(
-            [duration(8), duration(1_934), duration(15_600_000), duration(12_000_000_000)],
-            ["8 ns", "1.93 µs", "15.6 ms", "12.0 s"]
-        );
         assert_eq!(
             [count(7), count(1_204), count(312_904), count(1_000_000)],
             ["7", "1,204", "312,904", "1,000,000"]
@@ -78,6 +100,7 @@ mod tests {
             ["12 B", "41.0 MB", "4.00 GB"]
         );
         assert_eq!([percent(0.04), percent(78.4)], ["0.0 %", "78 %"]);
+        assert_eq!([share(0, 10), share(1, 1_000), share(125, 1_000)], ["0 %", "<1 %", "12 %"]);
         assert_eq!(
             [plural(1, "thread"), plural(2, "thread"), plural(0, "switch")],
             ["1 thread", "2 threads", "0 switches"]

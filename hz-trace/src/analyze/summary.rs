@@ -357,7 +357,9 @@ fn holders(model: &Model, culprits: &Culprits) -> Vec<Holder> {
     let others = others.into_iter().filter(|(_, duration_ns)| *duration_ns > 0).map(
         |(name, duration_ns)| Holder { name: name.to_owned(), tid: None, pid: None, duration_ns },
     );
-    threads.chain(others).collect()
+    let mut holders: Vec<Holder> = threads.chain(others).collect();
+    holders.sort_by_key(|holder| std::cmp::Reverse(holder.duration_ns));
+    holders
 }
 
 fn waker(model: &Model, waker: Waker) -> Option<String> {

@@ -1,13 +1,14 @@
 //! `hz-trace export`.
 
-use super::{output::PartialFile, report, target::duration};
-use anyhow::{Context as _, Result, ensure};
+use super::{UsageError, output::PartialFile, report, say, target::duration};
+use anyhow::{Context as _, Result};
 use clap::{Args, builder::PossibleValuesParser};
 use hz_trace::{
     export::{About, EXPORTERS, Exporter, Subject},
     model::Thread,
     recording::{Meta, Recording, State, Target},
     replay::{Range, Replay, replay},
+    text,
 };
 use std::{
     io::{BufWriter, Write as _},
@@ -72,22 +73,35 @@ impl ExportArgs {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let recording = Recording::open(&self.file)?;
         let range = Range { from_ns: self.from.map(nanoseconds), to_ns: self.to.map(nanoseconds) };
-        let (from_ns, to_ns) = (range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
-        ensure!(from_ns < to_ns, "--from {from_ns} ns is not before --to {to_ns} ns");
+        check(range)?;
         let replayed = replay(&recording, range);
         report::warn_of_damage(&self.file, &recording, &replayed);
-        let duration_ns = replayed.model.end_ns.saturating_sub(replayed.model.start_ns);
-        ensure!(
-            from_ns < duration_ns.max(1),
-            "--from is after the end: the recording is {} long",
-            hz_trace::text::duration(duration_ns),
-        );
+        check_within(range, &replayed)?;
         for (exporter, path) in self.formats.outputs() {
             write(exporter, &path, &recording, &replayed, range)?;
-            eprintln!("hz-trace: wrote {}", path.display());
+            say(format_args!("wrote {}", path.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn check(range: Range) -> Result<(), UsageError> {
+    let (from_ns, to_ns) = (range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
+    if from_ns < to_ns {
+        return Ok(());
+    }
+    let (from, to) = (text::duration(from_ns), text::duration(to_ns));
+    Err(UsageError(format!("nothing to export: --from {from} is not before --to {to}")))
+}
+
+fn check_within(range: Range, replayed: &Replay) -> Result<(), UsageError> {
+    let from_ns = range.from_ns.unwrap_or(0);
+    let duration_ns = replayed.model.end_ns.saturating_sub(replayed.model.start_ns);
+    if from_ns < duration_ns.max(1) {
+        return Ok(());
+    }
+    let (from, length) = (text::duration(from_ns), text::duration(duration_ns));
+    Err(UsageError(format!("--from {from} is after the end: the recording is {length} long")))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -14,8 +14,15 @@ mod trace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hz_trace::session::RecordError;
-use std::{io, process::ExitCode};
+use hz_trace::{session::RecordError, source::UprobeError};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+/// Exit code of a command whose arguments make no sense together.
+const WRONG_USAGE: u8 = 2;
 
 /// Exit code of a command that this host cannot run.
 const CANNOT_RUN_HERE: u8 = 3;
@@ -81,11 +88,26 @@ impl Cli {
     }
 }
 
-/// 3 if this host cannot do it, 1 if it went wrong.
+/// Arguments that are sound alone and make no sense together, or not with this recording.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// Says a line on standard error. Nobody listening is no reason to end a recording, let alone to
+/// die of.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "hz-trace: {line}");
+}
+
+/// 3 if this host cannot do it, 2 if it was asked wrongly, 1 if it went wrong.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<UsageError>() {
+        return ExitCode::from(WRONG_USAGE);
+    }
     let cannot_run = |cause: &(dyn std::error::Error + 'static)| {
         let record = cause.downcast_ref::<RecordError>();
-        matches!(record, Some(RecordError::Start(_) | RecordError::Uprobe(_)))
+        matches!(record, Some(RecordError::Start(_)))
+            || matches!(record, Some(RecordError::Uprobe(error)) if !matches!(error, UprobeError::NoSuchProcess { .. }))
     };
     if error.chain().any(cannot_run) {
         return ExitCode::from(CANNOT_RUN_HERE);

@@ -17,20 +17,19 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Creates `PATH.partial`, readable by its owner only.
+    /// Creates `PATH.partial`, readable by its owner only. One that is there already is what a
+    /// killed hz has saved, or another hz is writing: then it is `PATH.2.partial`, and so on.
     pub(crate) fn create(path: &Path) -> Result<(Self, File)> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
+        let cannot = || format!("cannot create {}", path.display());
         if path.is_dir() {
-            let error = io::Error::from(io::ErrorKind::IsADirectory);
-            return Err(error).with_context(|| format!("cannot create {}", path.display()));
+            return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options
-            .open(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
+        // Renaming a file over /dev/null would take it from everybody.
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("there is something else than a file"))
+                .with_context(cannot);
+        }
+        let (partial, file) = create_new(path).with_context(cannot)?;
         Ok((Self { path: path.to_owned(), partial, keep: false }, file))
     }
 
@@ -57,6 +56,22 @@ impl PartialFile {
         self.keep = true;
         Ok(self.path.clone())
     }
+}
+
+/// Creates a file that was not there; also not as a link to another.
+fn create_new(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut taken = None;
+    for number in 1..100 {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 1 { ".partial".to_owned() } else { format!(".{number}.partial") });
+        match options.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = Some(error),
+            file => return file.map(|file| (PathBuf::from(name), file)),
+        }
+    }
+    Err(taken.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
 }
 
 impl Drop for PartialFile {

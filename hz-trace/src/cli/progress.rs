@@ -1,5 +1,6 @@
 //! What a recording says while it runs, on standard error, and how it is told to end.
 
+use super::say;
 use hz_trace::{
     recording::Meta,
     session::{Observer, Progress},
@@ -7,6 +8,7 @@ use hz_trace::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::{
+    fmt,
     io::{self, IsTerminal as _, Write as _},
     sync::{
         Arc,
@@ -37,16 +39,16 @@ impl Console {
 impl Observer for Console {
     fn recording(&mut self, meta: &Meta) {
         if !self.is_quiet {
-            eprintln!(
-                "hz-trace: recording {} with {}; Ctrl-C ends",
+            say(format_args!(
+                "recording {} with {}; Ctrl-C ends",
                 meta.target,
                 meta.probes.join(", ")
-            );
+            ));
         }
     }
 
     fn warn(&mut self, warning: &str) {
-        eprintln!("hz-trace: warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
 
     fn progress(&mut self, progress: &Progress) {
@@ -55,8 +57,7 @@ impl Observer for Console {
         }
         let elapsed = progress.elapsed.as_secs();
         let (records, lost) = (text::count(progress.records), text::count(progress.lost));
-        eprint!("\r\x1b[K{elapsed} s, {records} records, {lost} lost");
-        let _ = io::stderr().flush();
+        show(format_args!("\r\x1b[K{elapsed} s, {records} records, {lost} lost"));
     }
 
     fn wants_stop(&mut self) -> bool {
@@ -66,8 +67,16 @@ impl Observer for Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
+        // Nobody asks any longer: from here on the first signal ends hz.
+        self.stop.store(true, Ordering::Relaxed);
         if self.is_terminal && !self.is_quiet {
-            eprint!("\r\x1b[K");
+            show(format_args!("\r\x1b[K"));
         }
     }
+}
+
+/// Shows progress; if the terminal has gone, nobody misses it.
+fn show(text: fmt::Arguments<'_>) {
+    let mut stderr = io::stderr();
+    let _ = stderr.write_fmt(text).and_then(|()| stderr.flush());
 }

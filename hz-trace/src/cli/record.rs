@@ -1,6 +1,6 @@
 //! `hz-trace record`.
 
-use super::{output::PartialFile, progress::Console, report, target::TargetArgs};
+use super::{output::PartialFile, progress::Console, report, say, target::TargetArgs};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
@@ -35,7 +35,8 @@ impl RecordArgs {
         if !self.quiet {
             report::print(&path, self.json)?;
             say_end(&outcome);
-            eprintln!("hz-trace: wrote {} ({})", path.display(), text::bytes(outcome.file_bytes));
+            let bytes = path.metadata().map_or(outcome.file_bytes, |file| file.len());
+            say(format_args!("wrote {} ({})", path.display(), text::bytes(bytes)));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -69,7 +70,7 @@ pub(crate) fn record(
 /// Says why the recording ended, and how its command did.
 pub(crate) fn say_end(outcome: &Outcome) {
     match outcome.command_status {
-        Some(status) => eprintln!("hz-trace: the command ended with {status}"),
-        None => eprintln!("hz-trace: recording ended: {}", outcome.state.ended_because),
+        Some(status) => say(format_args!("the command ended with {status}")),
+        None => say(format_args!("recording ended: {}", outcome.state.ended_because)),
     }
 }

@@ -1,10 +1,10 @@
 //! `hz-trace report`, and the summary after a run.
 
-use super::table::Table;
+use super::{say, table::Table};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
-    analyze::{CpuUse, Distribution, Holder, Summary, summarize},
+    analyze::{CpuUse, Distribution, Holder, Summary, Worst, summarize},
     recording::Recording,
     replay::{Range, Replay, replay},
     text,
@@ -15,6 +15,10 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use unicode_width::UnicodeWidthStr as _;
+
+/// Columns of the screen that a summary should not exceed.
+const COLUMNS: usize = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -63,20 +67,20 @@ pub(crate) fn print_summary(summary: &Summary, as_json: bool) -> Result<()> {
 pub(crate) fn warn_of_damage(path: &Path, recording: &Recording, replayed: &Replay) {
     let path = path.display();
     if !recording.is_complete {
-        eprintln!("hz-trace: {path} was not ended properly; it reads up to its last whole chunk");
+        say(format_args!("{path} was not ended properly; it reads up to its last whole chunk"));
     }
     if recording.damaged_bytes > 0 {
-        eprintln!(
-            "hz-trace: {path}: {} are in no whole chunk",
+        say(format_args!(
+            "{path}: {} are in no whole chunk",
             text::plural(recording.damaged_bytes, "byte")
-        );
+        ));
     }
     if replayed.damaged_chunks > 0 {
-        eprintln!("hz-trace: {path}: {} damaged", text::plural(replayed.damaged_chunks, "chunk"));
+        say(format_args!("{path}: {} damaged", text::plural(replayed.damaged_chunks, "chunk")));
     }
     if replayed.model.undecoded > 0 {
         let count = text::plural(replayed.model.undecoded, "record");
-        eprintln!("hz-trace: {path}: {count} of a kind this hz does not know");
+        say(format_args!("{path}: {count} of a kind this hz does not know"));
     }
 }
 
@@ -93,10 +97,10 @@ fn render(summary: &Summary) -> String {
 }
 
 fn heading(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    writeln!(out, "{}", summary.target)?;
     writeln!(
         out,
-        "{} · {} · {} · {} · {} · Linux {} on {}",
-        summary.target,
+        "{} · {} · {} · {} · Linux {} on {}",
         text::duration(summary.duration_ns),
         text::plural(summary.cpus.len() as u64, "CPU"),
         text::plural(summary.threads as u64, "thread"),
@@ -165,16 +169,7 @@ fn processes(summary: &Summary) -> Table {
 
 fn threads(summary: &Summary) -> Table {
     let columns = [
-        "THREAD",
-        ">TID",
-        ">PID",
-        ">ON CPU",
-        ">WAITED",
-        ">WAITS",
-        ">P50",
-        ">P99",
-        ">MAX",
-        ">MIGRATIONS",
+        "THREAD", ">TID", ">PID", ">ON CPU", ">WAITED", ">WAITS", ">P50", ">P99", ">MAX", ">MOVES",
     ];
     let mut table = Table::new(&columns);
     for thread in &summary.threads_by_wait {
@@ -190,34 +185,54 @@ fn threads(summary: &Summary) -> Table {
 }
 
 fn worst(summary: &Summary) -> Table {
-    let mut table = Table::new(&[">AT", ">WAITED", "THREAD", ">CPU", "AFTER", "WHO HAD THE CPU"]);
+    let mut table =
+        Table::new(&[">AT", ">WAITED", ">CPU", "THREAD", "WOKEN BY", "WHO HAD THE CPU"]);
     for wait in &summary.worst_waits {
-        let after = match &wait.waker {
-            Some(waker) => format!("woken by {waker}"),
-            None => wait.after.to_owned(),
-        };
         let unfinished = if wait.is_over { "" } else { "+" };
         table.row(vec![
             text::duration(wait.start_ns),
             format!("{}{unfinished}", text::duration(wait.duration_ns)),
-            format!("{} ({})", wait.name, wait.tid),
             wait.cpu.to_string(),
-            after,
-            holders(&wait.culprits),
+            format!("{} ({})", wait.name, wait.tid),
+            woken_by(wait),
         ]);
+    }
+    let room = COLUMNS.saturating_sub(table.width(5) + 2);
+    for (row, wait) in summary.worst_waits.iter().enumerate() {
+        table.extend(row + 1, holders(wait, room));
     }
     table
 }
 
-/// The first three who had the CPU.
-fn holders(culprits: &[Holder]) -> String {
-    let named = culprits.iter().take(3).map(|holder| {
+fn woken_by(wait: &Worst) -> String {
+    match wait.waker.as_deref() {
+        Some("a hardware interrupt") => "hard irq".to_owned(),
+        Some("a software interrupt") => "soft irq".to_owned(),
+        Some(thread) => thread.to_owned(),
+        None if wait.after == "preempted" => "(preempted)".to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+/// Who had the CPU for at least a hundredth of the wait: the first three, as far as there is
+/// room, but always the first.
+fn holders(wait: &Worst, room: usize) -> String {
+    let share =
+        |holder: &Holder| 100.0 * holder.duration_ns as f64 / wait.duration_ns.max(1) as f64;
+    let noted: Vec<&Holder> =
+        wait.culprits.iter().filter(|holder| share(holder) >= 1.0).take(3).collect();
+    let mut text = String::new();
+    for (place, holder) in noted.iter().enumerate() {
         let tid = holder.tid.map_or_else(String::new, |tid| format!(" ({tid})"));
-        format!("{}{tid} {}", holder.name, text::duration(holder.duration_ns))
-    });
-    let mut text = named.collect::<Vec<_>>().join(", ");
-    if culprits.len() > 3 {
-        let _ = write!(text, ", {} more", culprits.len() - 3);
+        let one = format!("{}{tid} {}", holder.name, text::percent(share(holder)));
+        if place == 0 {
+            text = one;
+        } else if text.width() + 2 + one.width() + 4 <= room {
+            let _ = write!(text, ", {one}");
+        } else {
+            let _ = write!(text, ", +{}", noted.len() - place);
+            break;
+        }
     }
     text
 }
@@ -251,7 +266,7 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let own = &summary.own;
     writeln!(
         out,
-        "Lost {}; hz itself: {} of a CPU, BPF {}, {} of memory, {} of recording for {} records",
+        "Lost: {}\nhz itself: {} of a CPU, BPF {}, {} of memory, {} of recording for {} records",
         text::plural(summary.lost, "record"),
         text::percent(own.cpu_pct),
         own.bpf_pct.map_or_else(

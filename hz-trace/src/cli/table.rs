@@ -1,5 +1,7 @@
 //! Tables in plain text: columns as wide as what they hold, numbers to the right.
 
+use unicode_width::UnicodeWidthStr as _;
+
 /// A table's rows, its heading first.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -23,19 +25,33 @@ impl Table {
         self.rows.len() < 2
     }
 
+    /// Columns of the screen that the first `columns` take.
+    pub(crate) fn width(&self, columns: usize) -> usize {
+        let widest = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max()
+        };
+        (0..columns).map(|column| 2 + widest(column).unwrap_or(0)).sum()
+    }
+
+    /// Adds a cell to a row; the heading is row 0.
+    pub(crate) fn extend(&mut self, row: usize, cell: String) {
+        self.rows[row].push(cell);
+    }
+
     /// The table, every line indented by two.
     pub(crate) fn render(&self) -> String {
         let mut widths = vec![0; self.right.len()];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.width());
             }
         }
         let mut text = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).zip(&self.right);
             let cells = cells.map(|((cell, width), is_right)| {
-                if *is_right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                let padding = " ".repeat(width - cell.width());
+                if *is_right { padding + cell } else { cell.clone() + &padding }
             });
             let line = cells.collect::<Vec<_>>().join("  ");
             text.push_str("  ");

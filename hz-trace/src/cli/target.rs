@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
     /// Record these processes, all their threads and their children
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', conflicts_with_all = ["cgroup", "all", "command"])]
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid, conflicts_with_all = ["cgroup", "all", "command"])]
     pid: Vec<u32>,
     /// Record a cgroup v2 and all below it, by its directory
     #[arg(long, value_name = "PATH", conflicts_with_all = ["all", "command"])]
@@ -26,7 +26,7 @@ pub(crate) struct TargetArgs {
     #[arg(long = "uprobe", value_name = "BINARY:SYMBOL[%return]")]
     uprobes: Vec<UprobeSpec>,
     /// Stop after this long, e.g. 10, 500ms, 2m [default: until Ctrl-C or the target ends]
-    #[arg(short, long, value_name = "SECONDS", value_parser = duration)]
+    #[arg(short, long, value_name = "SECONDS", value_parser = recording_duration)]
     duration: Option<Duration>,
     /// Memory of all kernel rings together, in MiB
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u16).range(1..=4096), default_value_t = DEFAULT_RING_MIB)]
@@ -69,6 +69,17 @@ impl TargetArgs {
             ..Settings::new(target)
         }
     }
+}
+
+/// A process id.
+fn pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is no process id; `pgrep -x NAME` finds one"))
+}
+
+/// How long to record: longer than nothing.
+fn recording_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() { Err("nothing happens in no time".to_owned()) } else { Ok(duration) }
 }
 
 /// A duration as people write it: `10`, `1.5s`, `500ms`, `250us`, `2m`.

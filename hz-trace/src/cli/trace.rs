@@ -3,7 +3,7 @@
 use super::{
     export::{self, FormatArgs},
     output::PartialFile,
-    record, report,
+    record, report, say,
     target::TargetArgs,
 };
 use anyhow::{Context as _, Result};
@@ -52,16 +52,16 @@ impl TraceArgs {
             export::write(*exporter, path, &recording, &replayed, Range::default())
                 .with_context(context)?;
         }
+        match &self.keep {
+            Some(_) => recorded.commit().map(|_| ())?,
+            None => recorded.discard(),
+        }
         if !self.quiet {
             report::print_summary(&report::summary(&recording, &replayed), self.json)?;
             record::say_end(&outcome);
-            for (_, path) in &outputs {
-                eprintln!("hz-trace: wrote {}", path.display());
+            for path in outputs.iter().map(|(_, path)| path).chain(&self.keep) {
+                say(format_args!("wrote {}", path.display()));
             }
-        }
-        match self.keep {
-            Some(_) => recorded.commit().map(|_| ())?,
-            None => recorded.discard(),
         }
         Ok(ExitCode::SUCCESS)
     }

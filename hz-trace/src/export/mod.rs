@@ -1,6 +1,5 @@
 //! Writes what happened in some format: one file or folder per format, one trait.
 
-mod quantity;
 pub mod svg;
 
 use crate::model::Model;

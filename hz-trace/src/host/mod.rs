@@ -4,11 +4,13 @@ mod btf;
 mod capability;
 mod cgroup;
 pub mod clock;
+mod namespace;
 mod steal;
 
 pub use btf::KernelTypes;
 pub use capability::{Capability, may_trace};
 pub use cgroup::Cgroup;
+pub use namespace::Namespace;
 pub use steal::StealClock;
 
 use std::fs;

@@ -114,11 +114,15 @@ impl Recording {
         Events::new(&self.file, streams.into_values().collect())
     }
 
-    /// The latest time in the recording, nanoseconds of `CLOCK_MONOTONIC`.
+    /// The latest time in the recording, nanoseconds of `CLOCK_MONOTONIC`: that of its last state,
+    /// or of its records where the recorder was killed.
     #[must_use]
     pub fn end_ns(&self) -> u64 {
-        let last = self.chunks.iter().map(|entry| entry.header.last_ns).max();
-        last.unwrap_or(0).max(self.meta.start_ns)
+        let records =
+            self.chunks.iter().filter(|entry| entry.header.kind == ChunkKind::Records as u16);
+        let last = records.map(|entry| entry.header.last_ns).max().unwrap_or(0);
+        let last = if self.is_complete { self.state.time_ns } else { last };
+        last.max(self.meta.start_ns)
     }
 
     /// Number of records in the file, by its chunk headers.

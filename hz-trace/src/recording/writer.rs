@@ -14,6 +14,9 @@ pub const RECORDS_PER_CHUNK: usize = 8192;
 /// Level of compression. After the transposition, higher ones cost time and gain little.
 const ZSTD_LEVEL: i32 = 1;
 
+/// Chunks that the index names. A longer recording has none, and is scanned when it is read.
+const INDEXED_CHUNKS_MAX: usize = 250_000;
+
 /// Raw records of one stream, in the order they were read.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -149,6 +152,10 @@ impl<W: Write> Writer<W> {
     /// Those of `out`. Without an index the recording is whole too.
     pub fn finish(mut self, state: &State) -> io::Result<W> {
         self.state(state)?;
+        if self.index.len() > INDEXED_CHUNKS_MAX {
+            self.out.flush()?;
+            return Ok(self.out);
+        }
         let index_offset = self.offset;
         let entries = std::mem::take(&mut self.index);
         let header = ChunkHeader { kind: ChunkKind::Index as u16, ..blank() };
@@ -185,7 +192,9 @@ impl<W: Write> Writer<W> {
         let mut bytes = header.as_bytes().to_vec();
         bytes.extend_from_slice(&stored);
         self.out.write_all(&bytes)?;
-        self.index.push(IndexEntry { offset: self.offset, header });
+        if self.index.len() <= INDEXED_CHUNKS_MAX {
+            self.index.push(IndexEntry { offset: self.offset, header });
+        }
         self.offset += bytes.len() as u64;
         Ok(())
     }

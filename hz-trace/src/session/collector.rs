@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// The stream of the task iterator. Streams below are rings.
 pub(super) const STREAM_SNAPSHOT: u16 = 0x8000;
@@ -78,15 +78,26 @@ impl Collector {
         ready
     }
 
-    /// Counts a batch that the disk was too slow for, and says so in the recording, in its place.
+    /// Counts a batch that the disk was too slow for, and says so in the recording, for every CPU
+    /// that it had records of.
     pub(super) fn note_dropped(&mut self, batch: &Batch) {
-        let count = batch.len() as u64;
-        self.dropped += count;
+        self.dropped += batch.len() as u64;
+        let mut by_cpu: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
+        for header in batch.records().filter_map(|record| Header::read_from_prefix(record).ok()) {
+            let (since_ns, count) = by_cpu.entry(header.0.cpu).or_insert((u64::MAX, 0));
+            *since_ns = header.0.time_ns.min(*since_ns);
+            *count += 1;
+        }
+        for (cpu, (since_ns, count)) in by_cpu {
+            self.push_lost(cpu, since_ns, count);
+        }
+    }
+
+    /// Says that records of `cpu` were lost until now.
+    pub(super) fn push_lost(&mut self, cpu: u16, since_ns: u64, count: u64) {
         let kind = Kind::Lost as u16;
-        let header =
-            Header { time_ns: clock::monotonic_ns(), kind, cpu: batch.stream, ..Header::default() };
-        let lost = Lost { header, since_ns: batch.range_ns().0, count };
-        self.push(batch.stream, lost.as_bytes());
+        let header = Header { time_ns: clock::monotonic_ns(), kind, cpu, ..Header::default() };
+        self.push(STREAM_HOST, Lost { header, since_ns, count }.as_bytes());
     }
 
     /// Records received so far.
@@ -105,7 +116,7 @@ mod tests {
     use super::*;
 
     fn record(time_ns: u64) -> Header {
-        Header { time_ns, kind: Kind::Wakeup as u16, ..Header::default() }
+        Header { time_ns, kind: Kind::Wakeup as u16, cpu: 1, ..Header::default() }
     }
 
     #[test]
@@ -122,11 +133,12 @@ mod tests {
     #[test]
     fn what_the_disk_refused_is_counted_and_said_in_its_place() {
         let mut collector = Collector::default();
-        collector.push(1, record(40).as_bytes());
-        collector.push(1, record(50).as_bytes());
+        collector.push(STREAM_UPROBES, record(50).as_bytes());
+        collector.push(STREAM_UPROBES, record(40).as_bytes());
         let refused = collector.take_ready(true).remove(0);
         collector.note_dropped(&refused);
         assert_eq!(collector.dropped(), 2);
+        // The stream is not the CPU: that is in the records.
         let said = collector.take_ready(true).remove(0);
         let record = said.records().next().unwrap();
         let Ok(crate::decode::Event::Lost(lost)) = crate::decode::decode(record) else {

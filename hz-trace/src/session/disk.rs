@@ -42,6 +42,14 @@ impl Disk {
         }
     }
 
+    /// Hands a batch over, however long the disk takes.
+    pub(super) fn write_waiting(&self, batch: Batch) {
+        if let Some(sender) = &self.sender {
+            // Fails only if the thread has ended, and then `check` says why.
+            let _ = sender.send(Message::Batch(batch));
+        }
+    }
+
     /// Hands the ledger over; if the disk is too slow, the next one will do.
     pub(super) fn write_state(&self, state: State) {
         if let Some(sender) = &self.sender {

@@ -33,6 +33,9 @@ use user_probes::UserProbes;
 /// record would cost more than the record.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Looks at the rings per tick, at the most. One look takes up to 65,536 records.
+const DRAINS_PER_TICK: usize = 16;
+
 /// How often the ledger is written and hosts' counters are read.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -284,19 +287,30 @@ impl<'a> Session<'a> {
         self.probes.detach();
         let end_ns = clock::monotonic_ns();
         self.drain(&drain)?;
+        self.tell_untold();
         self.hand_over(true)?;
         self.finish(&because, end_ns)
     }
 
-    /// Empties the rings.
+    /// Empties the rings, but not for ever: records may come as fast as they are read.
     fn drain(&mut self, drain: &Drain<'_>) -> Result<(), RecordError> {
         let collector = Rc::clone(&self.collector);
         let mut keep = |record: &[u8]| collector.borrow_mut().push(STREAM_UPROBES, record);
         self.probes.user_probes.drain(&mut keep);
-        while drain.run() {
+        for _ in 0..DRAINS_PER_TICK {
+            let is_empty = !drain.run();
             self.hand_over(false)?;
+            if is_empty {
+                break;
+            }
         }
-        self.hand_over(false)
+        Ok(())
+    }
+
+    /// What was lost and could not be told for want of room.
+    fn tell_untold(&self) {
+        let mut collector = self.collector.borrow_mut();
+        self.probes.sched.untold(|cpu, since_ns, count| collector.push_lost(cpu, since_ns, count));
     }
 
     fn snapshot(&self, is_last: bool) -> Result<(), StartError> {
@@ -308,7 +322,10 @@ impl<'a> Session<'a> {
     fn hand_over(&mut self, is_last: bool) -> Result<(), RecordError> {
         let mut collector = self.collector.borrow_mut();
         for batch in collector.take_ready(is_last) {
-            if let Some(refused) = self.disk.write(batch) {
+            // At the end there is time to wait for the disk.
+            if is_last {
+                self.disk.write_waiting(batch);
+            } else if let Some(refused) = self.disk.write(batch) {
                 collector.note_dropped(&refused);
             }
         }
@@ -352,6 +369,8 @@ impl<'a> Session<'a> {
 
     fn state(&mut self, is_final: bool, because: &str) -> State {
         let (ledger, bpf) = self.probes.ledger_and_cost();
+        let bpf_ns = own::bpf_ns(&bpf, self.probes.sched.measured(), self.began.elapsed());
+        let own = self.own.read();
         let collector = self.collector.borrow();
         State {
             time_ns: clock::monotonic_ns(),
@@ -359,7 +378,7 @@ impl<'a> Session<'a> {
             ended_because: because.to_owned(),
             received: collector.received(),
             dropped_by_writer: collector.dropped(),
-            own: OwnCost { bpf_ns: own::bpf_ns(&bpf, runs(&ledger)), ..self.own.read() },
+            own: OwnCost { bpf_ns, ..own },
             ledger,
             bpf,
         }
@@ -371,11 +390,6 @@ impl<'a> Session<'a> {
         let command_status = self.watch.command_status();
         Ok(Outcome { meta: self.meta, state, command_status, file_bytes })
     }
-}
-
-/// Runs of all programs, as their own ledgers count them.
-fn runs(ledger: &[LedgerRow]) -> u64 {
-    ledger.iter().map(|row| row.seen).sum()
 }
 
 fn missing_tracepoints(sched: &Sched) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use crate::{
     error::TargetError,
-    host::Cgroup,
+    host::{Cgroup, Namespace},
     recording::Target,
     source::{HeldCommand, RunningCommand, Scope},
 };
@@ -43,17 +43,20 @@ impl TargetSpec {
         match self {
             Self::WholeSystem => Ok(none(Target::WholeSystem, Scope::All)),
             Self::Cgroup(path) => {
+                Namespace::Cgroup.require_initial()?;
                 let Cgroup { path, id, level } = Cgroup::find(path)?;
                 let target = Target::Cgroup { path: path.display().to_string(), id };
                 Ok(none(target, Scope::Cgroup { id, level }))
             }
             Self::Pids(pids) => {
+                Namespace::Pid.require_initial()?;
                 let watched = pids.iter().map(|pid| Ok((*pid, open_process(*pid)?)));
                 let watched = watched.collect::<Result<_, TargetError>>()?;
                 let target = Target::Processes { pids: pids.clone(), with_children };
                 Ok(Attached { watched, ..none(target, Scope::Processes(pids.clone())) })
             }
             Self::Command(command) => {
+                Namespace::Pid.require_initial()?;
                 let held = HeldCommand::fork(command)?;
                 let pid = held.pid;
                 let target = Target::Command { command: command.clone(), pid, with_children };

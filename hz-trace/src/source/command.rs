@@ -2,6 +2,7 @@
 
 use crate::error::TargetError;
 use rustix::{
+    fs::{Access, access},
     pipe::pipe_with,
     process::{Signal, getpid, set_parent_process_death_signal},
 };
@@ -35,6 +36,7 @@ impl HeldCommand {
             source: io::Error::new(io::ErrorKind::InvalidInput, "no command given"),
         })?;
         let failed = |source| TargetError::Command { command: name.clone(), source };
+        check_program(name).map_err(failed)?;
         let pipe =
             || pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()));
         let (told_pid, tell_pid) = pipe()?;
@@ -65,6 +67,18 @@ impl HeldCommand {
             self.spawner.join().map_err(|_| failed(io::Error::other("spawner panicked")))?;
         child.map(|child| RunningCommand { child, status: None }).map_err(failed)
     }
+}
+
+/// Looks for the program as `execvp` will, so that a slip of the pen is known before everything is
+/// attached.
+fn check_program(name: &str) -> io::Result<()> {
+    if name.contains('/') {
+        return Ok(access(name, Access::EXEC_OK)?);
+    }
+    let Some(path) = std::env::var_os("PATH") else { return Ok(()) };
+    let is_there = std::env::split_paths(&path)
+        .any(|directory| access(directory.join(name), Access::EXEC_OK).is_ok());
+    if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Makes the child of `process` say its id and wait.

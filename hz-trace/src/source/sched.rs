@@ -16,6 +16,7 @@ use libbpf_rs::{
 use std::{
     io::Read as _,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::{Duration, Instant},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -67,7 +68,8 @@ pub struct Sched {
     rings: Vec<MapHandle>,
     hook: &'static str,
     missing: Vec<String>,
-    meter: Option<bpf::RunTimeMeter>,
+    meter: Option<(bpf::RunTimeMeter, Instant)>,
+    measured: Duration,
 }
 
 impl Sched {
@@ -110,10 +112,22 @@ impl Sched {
         let ring_count = host::possible_cpus().next_power_of_two().min(MAX_RINGS);
         let mut open = ObjectBuilder::default().open_memory(bytes).map_err(refused)?;
         let missing = choose_programs(&mut open, types);
-        configure(&mut open, &config(settings, ring_count, types))?;
+        let config = config(settings, ring_count, types);
+        configure(&mut open, &config)?;
+        if config.filter == FILTER_ALL {
+            shrink_filter_maps(&mut open)?;
+        }
         let object = open.load().map_err(refused)?;
         let rings = make_rings(&object, ring_count, settings.ring_bytes)?;
-        let sched = Self { links: Vec::new(), object, rings, hook, missing, meter: None };
+        let sched = Self {
+            links: Vec::new(),
+            object,
+            rings,
+            hook,
+            missing,
+            meter: None,
+            measured: Duration::ZERO,
+        };
         if let Scope::Processes(pids) = &settings.scope {
             for pid in pids {
                 sched.add_process(*pid)?;
@@ -227,6 +241,20 @@ impl Sched {
         rows.map(|(site, loss)| LedgerRow::new(site.tag(), loss)).collect()
     }
 
+    /// Calls `each(cpu, since_ns, count)` for records that were lost and not told, because their
+    /// ring had no room until the end.
+    pub fn untold(&self, mut each: impl FnMut(u16, u64, u64)) {
+        let behind_ledger = Site::ALL.len() * size_of::<Loss>();
+        for (cpu, state) in (0..).zip(self.cpu_states()) {
+            let rest = state.get(behind_ledger..).unwrap_or_default();
+            if let Ok(([since_ns, count], _)) = <[u64; 2]>::read_from_prefix(rest)
+                && count > 0
+            {
+                each(cpu, since_ns, count);
+            }
+        }
+    }
+
     /// What the programs keep of each CPU; the ledger is at the start of it.
     fn cpu_states(&self) -> Vec<Vec<u8>> {
         let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
@@ -248,11 +276,18 @@ impl Sched {
 
     /// Lets the kernel measure the programs' run time, or stops it.
     pub fn measure(&mut self, is_on: bool) {
-        if !is_on {
-            self.meter = None;
-        } else if self.meter.is_none() {
-            self.meter = bpf::RunTimeMeter::start();
+        if is_on && self.meter.is_none() {
+            self.meter = bpf::RunTimeMeter::start().map(|meter| (meter, Instant::now()));
+        } else if !is_on && let Some((_, since)) = self.meter.take() {
+            self.measured += since.elapsed();
         }
+    }
+
+    /// For how long the kernel has measured.
+    #[must_use]
+    pub fn measured(&self) -> Duration {
+        let now = self.meter.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        self.measured + now
     }
 }
 
@@ -335,6 +370,17 @@ fn configure(open: &mut OpenObject, config: &SchedConfig) -> Result<(), StartErr
     let map = open.maps_mut().find(|map| map.name() == ".rodata.config");
     let mut map = map.ok_or(StartError::NotBuilt { probe: NAME })?;
     map.set_initial_value(config.as_bytes()).map_err(refused)
+}
+
+/// Without a filter nobody looks into its maps, so they need no memory.
+fn shrink_filter_maps(open: &mut OpenObject) -> Result<(), StartError> {
+    let maps = open.maps_mut();
+    for mut map in
+        maps.filter(|map| ["PIDS", "WAITERS", "NAMED"].iter().any(|name| map.name() == *name))
+    {
+        map.set_max_entries(1).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// Gives every CPU a ring of its share of `bytes`.

@@ -7,8 +7,8 @@ use super::draw_page::{close_lane, open_lane};
 use super::layout::{Lane, PLOT, Shows};
 use super::style::{Paint, Type};
 use super::{PX, Scene};
-use crate::export::quantity::{count, percent};
 use crate::model::{Cpu, Who};
+use crate::text::{self, count};
 use plotters::style::text_anchor::HPos;
 use std::io;
 use std::ops::Range;
@@ -48,9 +48,9 @@ fn open_cpu(
     let (busy_ns, idle_ns) = (sum(CpuColumn::busy_ns), sum(|column| column.idle_ns));
     let unknown_ns = sum(|column| column.unknown_ns);
     let total_ns = busy_ns + idle_ns + unknown_ns;
-    let mut about = format!("CPU {}: {} busy", cpu.id, percent(busy_ns, total_ns));
+    let mut about = format!("CPU {}: {} busy", cpu.id, text::share(busy_ns, total_ns));
     if unknown_ns > 0 {
-        about.push_str(&format!(", {} not recorded", percent(unknown_ns, total_ns)));
+        about.push_str(&format!(", {} not recorded", text::share(unknown_ns, total_ns)));
     }
     open_lane(canvas, number, &about)?;
     // Thin lanes have no room for a label each.

@@ -9,8 +9,8 @@ use super::style::{Paint, Type};
 use super::words;
 use super::{PX, Scene};
 use crate::export::Subject;
-use crate::export::quantity::duration;
 use crate::model::State;
+use crate::text::duration;
 use plotters::style::text_anchor::HPos;
 use std::io;
 

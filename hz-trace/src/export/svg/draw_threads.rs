@@ -11,8 +11,8 @@ use super::style::{Paint, Type};
 use super::survey::{Life, Survey, Wait, tiles_between};
 use super::words;
 use super::{PX, Scene};
-use crate::export::quantity::{counted, duration, percent};
 use crate::model::{State, ThreadIndex};
+use crate::text::{duration, plural, share};
 use plotters::style::text_anchor::HPos;
 use rustc_hash::FxHashSet;
 use std::io;
@@ -121,9 +121,9 @@ fn life_words(life: &Life) -> String {
     let total_ns = life.total_ns();
     format!(
         "{} running, {} waiting for a CPU in {}, the longest {}",
-        percent(life.running_ns(), total_ns),
-        percent(life.waiting_ns(), total_ns),
-        counted(life.waits, "wait"),
+        share(life.running_ns(), total_ns),
+        share(life.waiting_ns(), total_ns),
+        plural(life.waits, "wait"),
         duration(life.longest_wait_ns),
     )
 }
@@ -216,13 +216,13 @@ fn draw_folded(
     }
     let about = format!(
         "{} without a lane of their own: {}, the longest {}. Full height: as many as there are CPUs",
-        counted(folded.len() as u64, "thread"),
-        counted(sum.waits, "wait"),
+        plural(folded.len() as u64, "thread"),
+        plural(sum.waits, "wait"),
         duration(sum.longest_wait_ns),
     );
     open_lane(canvas, number, &about)?;
     let look = Type::LABEL.anchored(HPos::Right);
-    let text = format!("{} more", counted(folded.len() as u64, "thread"));
+    let text = format!("{} more", plural(folded.len() as u64, "thread"));
     canvas.text(&text, (PLOT.start - 10 * PX, lane.baseline()), look)?;
     canvas.rect(PLOT, lane.y(), Paint::LANE)?;
     canvas.backend(|backend| backend.open("g", &[("class", "tiles")]))?;

@@ -22,7 +22,7 @@ function tickLabel(time, step, most = 1e4) {
 
 function percent(share) { return share > 0 && share < 0.01 ? '<1 %' : Math.round(share * 100) + ' %'; }
 
-function count(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ' '); }
+function count(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ','); }
 
 function actorName(actor) {
   const [tid, , name] = data.actors[actor];

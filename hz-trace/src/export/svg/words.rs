@@ -4,8 +4,8 @@ use super::draw_page::shortened;
 use super::survey::{Survey, Wait};
 use crate::analyze::Culprits;
 use crate::export::Subject;
-use crate::export::quantity::{count, counted, duration};
 use crate::model::{Model, ThreadIndex, is_unshowable};
+use crate::text::{count, duration, plural};
 
 /// `text` with `�` for what cannot be shown or would change what is around it. A title may be a
 /// command line, and a process chooses its own.
@@ -41,8 +41,8 @@ pub(super) fn subtitle(subject: &Subject<'_>) -> String {
     let parts = [
         shortened(&printable(&subject.about.target), 80),
         time,
-        counted(model.cpus.len() as u64, "CPU"),
-        counted(threads as u64, "thread"),
+        plural(model.cpus.len() as u64, "CPU"),
+        plural(threads as u64, "thread"),
         format!("{} switches", count(model.switches)),
     ];
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" · ")
@@ -105,7 +105,7 @@ fn cause(model: &Model, wait: &Wait, culprits: &Culprits) -> String {
         _ if culprits.unknown_ns * 2 > wait.duration_ns() => {
             ", behind somebody not recorded".to_owned()
         }
-        Some(_) => format!(", behind {}", counted(culprits.ran.len() as u64, "thread")),
+        Some(_) => format!(", behind {}", plural(culprits.ran.len() as u64, "thread")),
         None => String::new(),
     }
 }

@@ -104,7 +104,8 @@ impl Folder {
         let (time_ns, cpu) = (record.header.time_ns, record.header.cpu);
         let current = self.current(cpu);
         let state = if record.flags & THREAD_ON_CPU != 0 {
-            if current == Who::Unknown { State::Running } else { State::Unknown }
+            let is_free = matches!(current, Who::Unknown) || current == Who::Thread(index);
+            if is_free { State::Running } else { State::Unknown }
         } else if record.flags & THREAD_QUEUED != 0 && record.state == 0 {
             State::Preempted
         } else if record.state == 0 {
@@ -128,6 +129,7 @@ impl Folder {
     }
 
     pub(super) fn end_keeping_map(&mut self, index: ThreadIndex, time_ns: u64) {
+        self.vacate(index, time_ns);
         let thread = self.thread(index);
         let last = thread.spans.last().copied();
         thread.end_ns = time_ns.max(last.map_or(thread.start_ns, |last| last.start_ns));

@@ -66,10 +66,22 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
-        if event.header().time_ns < self.model.start_ns && is_of_a_state(event) {
-            return;
+        let time_ns = event.header().time_ns;
+        if time_ns >= self.model.end_ns {
+            self.model.end_ns = time_ns;
+            self.apply(event);
+        } else if time_ns >= self.model.start_ns || !is_of_a_state(event) {
+            let mut late = *event;
+            late.header_mut().time_ns = match late {
+                // A call's time orders nothing but calls, and those are sorted in the end.
+                Event::Uprobe(_) => time_ns.max(self.model.start_ns),
+                _ => self.model.end_ns,
+            };
+            self.apply(&late);
         }
-        self.model.end_ns = self.model.end_ns.max(event.header().time_ns);
+    }
+
+    fn apply(&mut self, event: &Event) {
         match event {
             Event::Switch(switch) => self.switch(switch),
             Event::Waking(waking) => self.waking(waking),
@@ -98,6 +110,7 @@ impl Folder {
             thread.end_ns = end_ns;
         }
         self.model.cpus.retain(|cpu| !cpu.runs.is_empty());
+        self.model.calls.sort_by_key(|call| call.start_ns);
         self.model
     }
 
@@ -106,13 +119,14 @@ impl Folder {
         let header = &switch.header;
         let (time_ns, cpu) = (header.time_ns, header.cpu);
         let prev = self.who(header.tid, header.pid, time_ns);
-        let next = self.who(header.arg, switch.next_pid, time_ns);
         self.check_leaving(cpu, prev, time_ns);
         if let Who::Thread(index) = prev {
             self.leave(index, switch);
         }
+        // Only now: the thread that left may have ended, and its id may be another's.
+        let next = self.who(header.arg, switch.next_pid, time_ns);
         if let Who::Thread(index) = next {
-            self.check_coming(cpu, index, time_ns);
+            self.check_place(index, cpu, time_ns);
             self.transition(
                 index,
                 Span { start_ns: time_ns, state: State::Running, cpu, waker: Waker::Unknown },
@@ -127,6 +141,7 @@ impl Folder {
         let thread = self.thread(index);
         thread.switches += u64::from(is_counting);
         let (time_ns, cpu) = (switch.header.time_ns, switch.header.cpu);
+        self.check_place(index, cpu, time_ns);
         if is_dead(switch.prev_state) {
             self.end(index, time_ns);
             return;
@@ -162,6 +177,11 @@ impl Folder {
         if matches!(state, State::Running | State::Woken | State::Preempted) {
             return;
         }
+        let waker = match self.model.thread(index).parent {
+            // Nobody is asked to wake a new thread: who made it puts it on a run queue.
+            Some(parent) if state == State::New && waker == Waker::Unknown => Waker::Thread(parent),
+            _ => waker,
+        };
         self.transition(index, Span { start_ns: header.time_ns, state: State::Woken, cpu, waker });
         self.occupied(cpu, header.time_ns, wakeup.occupant_tid, wakeup.occupant_pid);
     }
@@ -195,14 +215,18 @@ impl Folder {
 
     /// From the first lost record on, who has the CPU is not known.
     fn lost(&mut self, lost: &Lost) {
-        let (since_ns, until_ns) = (lost.since_ns, lost.header.time_ns);
+        let until_ns = lost.header.time_ns;
+        let since_ns = lost.since_ns.clamp(self.model.start_ns, until_ns);
         let cpu = self.cpu(lost.header.cpu);
         cpu.lost.push(LostInterval { start_ns: since_ns, end_ns: until_ns, count: lost.count });
         let current = self.current(lost.header.cpu);
+        // What was recorded there cannot have come after the first that was lost.
+        let known_ns = self.known_ns(lost.header.cpu);
         if let Who::Thread(index) = current {
-            self.doubt(index, lost.header.cpu, since_ns);
+            self.doubt(index, lost.header.cpu, since_ns.max(known_ns));
         }
-        self.set_cpu(lost.header.cpu, since_ns, Who::Unknown);
+        self.set_cpu(lost.header.cpu, since_ns.max(known_ns), Who::Unknown);
+        self.doubt_waiters(lost.header.cpu, since_ns);
     }
 
     fn uprobe(&mut self, hit: &UprobeHit) {
@@ -214,7 +238,8 @@ impl Folder {
             let call = Call { probe: header.arg, thread, start_ns: header.time_ns, end_ns: None };
             self.model.calls.push(call);
         } else if let Some(call) = open.pop() {
-            self.model.calls[call].end_ns = Some(header.time_ns);
+            let call = &mut self.model.calls[call];
+            call.end_ns = Some(header.time_ns.max(call.start_ns));
         }
     }
 
@@ -264,7 +289,8 @@ impl Folder {
     }
 }
 
-/// Whether an event is about a state: those that came while hz was still attaching tell half.
+/// Whether an event is about a state: those that came while hz was still attaching tell half. The
+/// snapshot, which comes after, tells all.
 const fn is_of_a_state(event: &Event) -> bool {
     matches!(
         event,
@@ -273,6 +299,8 @@ const fn is_of_a_state(event: &Event) -> bool {
             | Event::Wakeup(_)
             | Event::WakeupNew(_)
             | Event::Migrate(_)
+            | Event::Fork(_)
+            | Event::Exit(_)
     )
 }
 
@@ -298,3 +326,6 @@ const fn state_after(state: u16) -> State {
         _ => State::Sleeping,
     }
 }
+
+#[cfg(test)]
+mod tests;

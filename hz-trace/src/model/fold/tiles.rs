@@ -1,10 +1,21 @@
 //! Tiles of threads' lives and of CPUs' time, and what is known of who has a CPU.
 
 use super::{CpuNow, Folder};
-use crate::model::{Cpu, Run, Span, State, ThreadIndex, Waker, Who};
+use crate::model::{Cpu, Run, Span, State, Thread, ThreadIndex, Waker, Who};
 use hz_probes_ebpf::NOT_ASKED;
 
 impl Folder {
+    /// When the latest tile of a CPU began, its thread's included.
+    pub(super) fn known_ns(&mut self, cpu: u16) -> u64 {
+        let Some(run) = self.cpu(cpu).runs.last().copied() else { return 0 };
+        let last = match run.who {
+            Who::Thread(index) => self.model.thread(index).spans.last(),
+            _ => None,
+        };
+        let last = last.filter(|last| last.state == State::Running && last.cpu == cpu);
+        last.map_or(run.start_ns, |last| last.start_ns.max(run.start_ns))
+    }
+
     /// The thread that leaves should be the one the CPU was known to have.
     pub(super) fn check_leaving(&mut self, cpu: u16, prev: Who, time_ns: u64) {
         let current = self.current(cpu);
@@ -36,11 +47,19 @@ impl Folder {
         self.cpu(cpu).runs.last().map_or(Who::Unknown, |run| run.who)
     }
 
-    /// The thread that comes should not be running elsewhere.
-    pub(super) fn check_coming(&mut self, cpu: u16, index: ThreadIndex, time_ns: u64) {
+    /// A thread that comes to `cpu` or leaves it should not be running elsewhere.
+    pub(super) fn check_place(&mut self, index: ThreadIndex, cpu: u16, time_ns: u64) {
         let Some(last) = self.model.thread(index).spans.last().copied() else { return };
         if last.state == State::Running && last.cpu != cpu {
             self.model.contradictions += 1;
+            self.vacate(index, time_ns);
+        }
+    }
+
+    /// Who has the CPU of `index` is no longer known, if it was thought to run.
+    pub(super) fn vacate(&mut self, index: ThreadIndex, time_ns: u64) {
+        let Some(last) = self.model.thread(index).spans.last().copied() else { return };
+        if last.state == State::Running && self.current(last.cpu) == Who::Thread(index) {
             self.set_cpu(last.cpu, time_ns, Who::Unknown);
         }
     }
@@ -53,6 +72,20 @@ impl Folder {
                 index,
                 Span { start_ns: time_ns, state: State::Unknown, cpu, waker: Waker::Unknown },
             );
+        }
+    }
+
+    /// Threads that wait for `cpu` may have got it meanwhile: what they do is no longer known.
+    pub(super) fn doubt_waiters(&mut self, cpu: u16, time_ns: u64) {
+        let waits = |thread: &Thread| {
+            let last = thread.spans.last().filter(|_| !thread.has_exited);
+            last.is_some_and(|last| last.state.is_waiting() && last.cpu == cpu)
+        };
+        let waiters = (0..).map(ThreadIndex).zip(&self.model.threads);
+        let waiters = waiters.filter(|(_, thread)| waits(thread)).map(|(index, _)| index);
+        for index in waiters.collect::<Vec<_>>() {
+            let (state, waker) = (State::Unknown, Waker::Unknown);
+            self.transition(index, Span { start_ns: time_ns, state, cpu, waker });
         }
     }
 
