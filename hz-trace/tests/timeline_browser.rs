@@ -112,7 +112,7 @@ fn check_hover(seen: &Value) {
     let call = text(seen, "/tips/call");
     assert!(call.starts_with("worker-0 (tid 4712): libssl.so:SSL_read 430 µs"), "{call}");
     let lost = text(seen, "/tips/lost");
-    assert!(lost.starts_with("1 204 records lost on CPU 0"), "{lost}");
+    assert!(lost.starts_with("1,204 records lost on CPU 0"), "{lost}");
     let asleep = text(seen, "/tips/asleep");
     assert!(asleep.starts_with("worker-0 (tid 4712): asleep "), "{asleep}");
 }
