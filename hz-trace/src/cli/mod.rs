@@ -2,6 +2,7 @@
 
 mod doctor;
 mod export;
+mod holders;
 mod output;
 mod probes;
 mod progress;

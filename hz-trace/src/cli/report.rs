@@ -1,10 +1,10 @@
 //! `hz-trace report`, and the summary after a run.
 
-use super::{say, table::Table};
+use super::{holders, say, table::Table};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
-    analyze::{CpuUse, Distribution, Holder, Summary, Worst, summarize},
+    analyze::{CpuUse, Distribution, Summary, Worst, summarize},
     recording::Recording,
     replay::{Range, Replay, replay},
     text,
@@ -15,7 +15,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use unicode_width::UnicodeWidthStr as _;
 
 /// Columns of the screen that a summary should not exceed.
 const COLUMNS: usize = 100;
@@ -199,7 +198,7 @@ fn worst(summary: &Summary) -> Table {
     }
     let room = COLUMNS.saturating_sub(table.width(5) + 2);
     for (row, wait) in summary.worst_waits.iter().enumerate() {
-        table.extend(row + 1, holders(wait, room));
+        table.extend(row + 1, holders::words(wait, room));
     }
     table
 }
@@ -212,29 +211,6 @@ fn woken_by(wait: &Worst) -> String {
         None if wait.after == "preempted" => "(preempted)".to_owned(),
         None => "?".to_owned(),
     }
-}
-
-/// Who had the CPU for at least a hundredth of the wait: the first three, as far as there is
-/// room, but always the first.
-fn holders(wait: &Worst, room: usize) -> String {
-    let share =
-        |holder: &Holder| 100.0 * holder.duration_ns as f64 / wait.duration_ns.max(1) as f64;
-    let noted: Vec<&Holder> =
-        wait.culprits.iter().filter(|holder| share(holder) >= 1.0).take(3).collect();
-    let mut text = String::new();
-    for (place, holder) in noted.iter().enumerate() {
-        let tid = holder.tid.map_or_else(String::new, |tid| format!(" ({tid})"));
-        let one = format!("{}{tid} {}", holder.name, text::percent(share(holder)));
-        if place == 0 {
-            text = one;
-        } else if text.width() + 2 + one.width() + 4 <= room {
-            let _ = write!(text, ", {one}");
-        } else {
-            let _ = write!(text, ", +{}", noted.len() - place);
-            break;
-        }
-    }
-    text
 }
 
 fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
