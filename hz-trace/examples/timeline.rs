@@ -27,6 +27,7 @@ fn main() -> std::io::Result<()> {
         target: "pid 4711".to_owned(),
         host: "build-7".to_owned(),
         kernel: "6.18.5".to_owned(),
+        recorded_ns: 0,
         probes: vec!["libssl.so:SSL_read".to_owned(), "shop-api:checkout".to_owned()],
         lost: model.cpus.iter().flat_map(|cpu| &cpu.lost).map(|lost| lost.count).sum(),
         own_cpu_pct: Some(0.8),

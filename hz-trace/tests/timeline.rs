@@ -25,6 +25,7 @@ fn about() -> About {
         target: "pid 4711".to_owned(),
         host: "build-7".to_owned(),
         kernel: "6.18.5".to_owned(),
+        recorded_ns: 0,
         probes: vec!["libssl.so:SSL_read".to_owned(), "checkout".to_owned()],
         lost: 1_204,
         not_collected: vec!["steal time: this host is not a guest".to_owned()],

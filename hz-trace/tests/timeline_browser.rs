@@ -35,6 +35,7 @@ const FACTS: &str = r#"{
 fn svg(model: &Model) -> String {
     let about = About {
         title: "shop-api".to_owned(),
+        recorded_ns: 0,
         probes: vec!["libssl.so:SSL_read".to_owned(), "checkout".to_owned()],
         ..About::default()
     };

@@ -12,6 +12,19 @@ pub struct Culprit {
     pub ran_ns: u64,
 }
 
+/// A process and how long its threads had the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessCulprit {
+    /// Its id.
+    pub pid: u32,
+    /// The one of its threads that had the CPU for longest.
+    pub longest: ThreadIndex,
+    /// How many of its threads had the CPU.
+    pub threads: usize,
+    /// How long they had it together, interrupts that came meanwhile included.
+    pub ran_ns: u64,
+}
+
 /// Who and what had a CPU in an interval. `ran`, idle and unknown time sum to the interval;
 /// interrupts and steal came on top of whoever had the CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +59,24 @@ impl Culprits {
         self.soft_ns += other.soft_ns;
         self.steal_ns += other.steal_ns;
         self.sort();
+    }
+
+    /// The same by process: its threads together, the longest first.
+    #[must_use]
+    pub fn by_process(&self, model: &Model) -> Vec<ProcessCulprit> {
+        let mut groups: Vec<ProcessCulprit> = Vec::new();
+        for Culprit { thread, ran_ns } in self.ran.iter().copied() {
+            let pid = model.thread(thread).pid;
+            match groups.iter_mut().find(|group| group.pid == pid) {
+                Some(group) => {
+                    group.threads += 1;
+                    group.ran_ns += ran_ns;
+                }
+                None => groups.push(ProcessCulprit { pid, longest: thread, threads: 1, ran_ns }),
+            }
+        }
+        groups.sort_by_key(|group| (std::cmp::Reverse(group.ran_ns), group.longest));
+        groups
     }
 
     fn sort(&mut self) {

@@ -6,7 +6,7 @@ mod summary;
 mod waits;
 
 pub use check::{Check, Counts};
-pub use culprit::{Culprit, Culprits, culprits};
+pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
 pub use summary::{
     CpuUse, Distribution, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst,
     summarize,

@@ -6,7 +6,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use hz_trace::{
     export::{About, EXPORTERS, Exporter, Subject},
     model::Thread,
-    recording::{Meta, Recording, State, Target},
+    recording::{Meta, Recording, Target},
     replay::{Range, Replay, replay},
     text,
 };
@@ -117,7 +117,7 @@ pub(crate) fn write(
     range: Range,
 ) -> Result<()> {
     let (partial, file) = PartialFile::create(path)?;
-    let about = about(&recording.meta, &recording.state, replayed);
+    let about = about(recording, replayed);
     let subject = Subject::new(&replayed.model, &about);
     let subject = subject.part(range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
     let mut out = BufWriter::new(file);
@@ -128,9 +128,13 @@ pub(crate) fn write(
     partial.commit().map(|_| ())
 }
 
-fn about(meta: &Meta, state: &State, replayed: &Replay) -> About {
-    let duration_ns = replayed.model.end_ns.saturating_sub(replayed.model.start_ns).max(1);
+fn about(recording: &Recording, replayed: &Replay) -> About {
+    let Recording { meta, state, .. } = recording;
+    let recorded_ns = recording.end_ns().saturating_sub(meta.start_ns);
+    // A recorder that was killed at once has told no cost.
+    let own = (state.time_ns > 0).then_some(state.own);
     About {
+        recorded_ns,
         title: title(meta, replayed),
         target: meta.target.to_string(),
         host: meta.host.clone(),
@@ -138,8 +142,8 @@ fn about(meta: &Meta, state: &State, replayed: &Replay) -> About {
         probes: meta.uprobes.clone(),
         lost: state.lost(),
         not_collected: meta.not_collected.clone(),
-        own_cpu_pct: Some(100.0 * state.own.cpu_ns as f64 / duration_ns as f64),
-        own_memory_bytes: Some(state.own.memory_peak_bytes),
+        own_cpu_pct: own.map(|own| 100.0 * own.cpu_ns as f64 / recorded_ns.max(1) as f64),
+        own_memory_bytes: own.map(|own| own.memory_peak_bytes),
     }
 }
 

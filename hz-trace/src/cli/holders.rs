@@ -66,7 +66,7 @@ fn groups(holders: &[Holder]) -> Vec<Group<'_>> {
                 group.duration_ns += holder.duration_ns;
             }
             None => {
-                groups.push(Group { first: holder, threads: 1, duration_ns: holder.duration_ns })
+                groups.push(Group { first: holder, threads: 1, duration_ns: holder.duration_ns });
             }
         }
     }

@@ -52,6 +52,8 @@ pub struct About {
     pub host: String,
     /// The kernel's release.
     pub kernel: String,
+    /// How long was recorded, in nanoseconds; 0 if that is what the model spans.
+    pub recorded_ns: u64,
     /// Names of the user probes, by the index that [`crate::model::Call::probe`] uses.
     pub probes: Vec<String>,
     /// Records lost in the whole recording, wherever that happened.

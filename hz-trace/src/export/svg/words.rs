@@ -2,7 +2,7 @@
 
 use super::draw_page::shortened;
 use super::survey::{Survey, Wait};
-use crate::analyze::Culprits;
+use crate::analyze::{Culprits, ProcessCulprit};
 use crate::export::Subject;
 use crate::model::{Model, ThreadIndex, is_unshowable};
 use crate::text::{count, duration, plural};
@@ -19,20 +19,24 @@ pub(super) fn thread_words(model: &Model, thread: ThreadIndex) -> String {
     format!("{} (tid {})", thread.name(), thread.tid)
 }
 
-/// `rustc (pid 991)`, or `worker-0 (tid 4711)` if the reader knows the process already.
-fn culprit_words(model: &Model, culprit: ThreadIndex, victim: ThreadIndex) -> String {
-    let (culprit, victim) = (model.thread(culprit), model.thread(victim));
-    if culprit.pid == victim.pid {
-        format!("{} (tid {})", culprit.name(), culprit.tid)
-    } else {
-        format!("{} (pid {})", culprit.name(), culprit.pid)
+/// `rustc (pid 991)`, `load (pid 20, 16 threads)`, or, if the reader knows the process already,
+/// `worker-0 (tid 4711)` or `4 threads of its own`.
+fn culprit_words(model: &Model, culprit: &ProcessCulprit, victim: ThreadIndex) -> String {
+    let longest = model.thread(culprit.longest);
+    let name = longest.name();
+    let threads = plural(culprit.threads as u64, "thread");
+    match (culprit.pid == model.thread(victim).pid, culprit.threads) {
+        (true, 1) => format!("{name} (tid {})", longest.tid),
+        (true, _) => format!("{threads} of its own process"),
+        (false, 1) => format!("{name} (pid {})", culprit.pid),
+        (false, _) => format!("{name} (pid {}, {threads})", culprit.pid),
     }
 }
 
 /// The line below the title.
 pub(super) fn subtitle(subject: &Subject<'_>) -> String {
     let model = subject.model;
-    let whole_ns = model.end_ns.saturating_sub(model.start_ns);
+    let whole_ns = subject.about.recorded_ns.max(model.end_ns.saturating_sub(model.start_ns));
     let mut time = duration(subject.duration_ns());
     if subject.duration_ns() < whole_ns {
         time = format!("{time} of {}", duration(whole_ns));
@@ -87,14 +91,15 @@ pub(super) fn wait_note(model: &Model, wait: &Wait) -> String {
 
 /// What took most of a wait, with a comma before it; empty if nothing stands out.
 fn cause(model: &Model, wait: &Wait, culprits: &Culprits) -> String {
-    let longest = culprits.ran.first();
+    let processes = culprits.by_process(model);
+    let longest = processes.first();
     let ran_ns = longest.map_or(0, |culprit| culprit.ran_ns);
     if culprits.steal_ns > ran_ns / 2 && culprits.steal_ns > 0 {
         return format!(", {} stolen by the hypervisor", duration(culprits.steal_ns));
     }
     match longest {
         Some(culprit) if ran_ns * 10 >= wait.duration_ns() => {
-            let who = culprit_words(model, culprit.thread, wait.thread);
+            let who = culprit_words(model, culprit, wait.thread);
             let part = if ran_ns * 100 >= wait.duration_ns() * 98 {
                 "all".to_owned()
             } else {
@@ -105,7 +110,7 @@ fn cause(model: &Model, wait: &Wait, culprits: &Culprits) -> String {
         _ if culprits.unknown_ns * 2 > wait.duration_ns() => {
             ", behind somebody not recorded".to_owned()
         }
-        Some(_) => format!(", behind {}", plural(culprits.ran.len() as u64, "thread")),
+        Some(_) => format!(", behind {} processes", processes.len()),
         None => String::new(),
     }
 }
