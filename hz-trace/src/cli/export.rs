@@ -1,6 +1,11 @@
 //! `hz-trace export`.
 
-use super::{UsageError, output::PartialFile, report, say, target::duration};
+use super::{
+    UsageError,
+    output::{self, PartialFile},
+    report, say,
+    target::duration,
+};
 use anyhow::{Context as _, Result};
 use clap::{Args, builder::PossibleValuesParser};
 use hz_trace::{
@@ -116,7 +121,7 @@ pub(crate) fn write(
     replayed: &Replay,
     range: Range,
 ) -> Result<()> {
-    let (partial, file) = PartialFile::create(path)?;
+    let (partial, file) = PartialFile::create(path, output::SHARED)?;
     let about = about(recording, replayed);
     let subject = Subject::new(&replayed.model, &about);
     let subject = subject.part(range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));

@@ -8,6 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// A recording says what ran on the host: it is its owner's.
+pub(crate) const PRIVATE: u32 = 0o600;
+
+/// A picture is made to be shown.
+pub(crate) const SHARED: u32 = 0o666;
+
 /// A file under a temporary name beside its own.
 #[derive(Debug)]
 pub(crate) struct PartialFile {
@@ -17,9 +23,9 @@ pub(crate) struct PartialFile {
 }
 
 impl PartialFile {
-    /// Creates `PATH.partial`, readable by its owner only. One that is there already is what a
+    /// Creates `PATH.partial` with the permissions `mode`, as far as the umask has it. One that is there already is what a
     /// killed hz has saved, or another hz is writing: then it is `PATH.2.partial`, and so on.
-    pub(crate) fn create(path: &Path) -> Result<(Self, File)> {
+    pub(crate) fn create(path: &Path, mode: u32) -> Result<(Self, File)> {
         let cannot = || format!("cannot create {}", path.display());
         if path.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
@@ -29,7 +35,7 @@ impl PartialFile {
             return Err(io::Error::other("there is something else than a file"))
                 .with_context(cannot);
         }
-        let (partial, file) = create_new(path).with_context(cannot)?;
+        let (partial, file) = create_new(path, mode).with_context(cannot)?;
         Ok((Self { path: path.to_owned(), partial, keep: false }, file))
     }
 
@@ -59,9 +65,9 @@ impl PartialFile {
 }
 
 /// Creates a file that was not there; also not as a link to another.
-fn create_new(path: &Path) -> io::Result<(PathBuf, File)> {
+fn create_new(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
+    options.write(true).create_new(true).mode(mode);
     let mut taken = None;
     for number in 1..100 {
         let mut name = path.as_os_str().to_owned();

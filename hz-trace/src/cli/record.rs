@@ -1,6 +1,11 @@
 //! `hz-trace record`.
 
-use super::{output::PartialFile, progress::Console, report, say, target::TargetArgs};
+use super::{
+    output::{self, PartialFile},
+    progress::Console,
+    report, say,
+    target::TargetArgs,
+};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
@@ -49,7 +54,7 @@ pub(crate) fn record(
     path: &Path,
     is_quiet: bool,
 ) -> Result<(PartialFile, Outcome)> {
-    let (mut partial, file) = PartialFile::create(path)?;
+    let (mut partial, file) = PartialFile::create(path, output::PRIVATE)?;
     let mut console = Console::new(is_quiet)?;
     match session::record(settings, file, &mut console) {
         Ok(outcome) => {

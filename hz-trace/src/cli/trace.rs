@@ -2,7 +2,7 @@
 
 use super::{
     export::{self, FormatArgs},
-    output::PartialFile,
+    output::{self, PartialFile},
     record, report, say,
     target::TargetArgs,
 };
@@ -39,7 +39,7 @@ impl TraceArgs {
         let outputs = self.formats.outputs();
         for (_, path) in &outputs {
             // Better to learn now than after ten minutes that nothing can be written there.
-            PartialFile::create(path)?;
+            PartialFile::create(path, output::SHARED)?;
         }
         let recorded_at = self.keep.clone().unwrap_or_else(|| beside(&outputs[0].1));
         let settings = self.target.settings();
