@@ -1,4 +1,6 @@
-//! Numbers as people read them.
+//! Numbers as people read them, and text that terminals can show.
+
+use crate::model::is_unshowable;
 
 /// A duration with three digits: `0`, `8 ns`, `1.93 µs`, `15.6 ms`, `12.0 s`.
 #[must_use]
@@ -60,6 +62,13 @@ pub fn percent(value: f64) -> String {
     if value < 9.95 { format!("{value:.1} %") } else { format!("{value:.0} %") }
 }
 
+/// `text` without characters that would do something to a terminal, lines apart.
+#[must_use]
+pub fn showable(text: &str) -> String {
+    let safe = |each: char| if each != '\n' && is_unshowable(each) { '\u{fffd}' } else { each };
+    text.chars().map(safe).collect()
+}
+
 /// `count` and its noun, in the plural if need be.
 #[must_use]
 pub fn plural(value: u64, noun: &str) -> String {
@@ -87,6 +96,11 @@ mod tests {
         for (ns, text) in cases {
             assert_eq!(duration(ns), text, "{ns}");
         }
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_move_the_cursor() {
+        assert_eq!(showable("pid 1\u{1b}[2J\u{202e}\nok"), "pid 1\u{fffd}[2J\u{fffd}\nok");
     }
 
     #[test]

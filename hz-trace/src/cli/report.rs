@@ -56,7 +56,7 @@ pub(crate) fn print_summary(summary: &Summary, as_json: bool) -> Result<()> {
         let json = serde_json::to_string_pretty(summary).context("cannot write JSON")?;
         format!("{json}\n")
     } else {
-        render(summary)
+        text::showable(&render(summary))
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
@@ -235,7 +235,8 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
     if summary.contradictions > 0 {
         writeln!(
             out,
-            "Contradictions: {} records do not fit the ones before",
+            "Contradictions: {} records do not fit the ones before: records are missing, or this host\n\
+             hides a process from tracing",
             text::count(summary.contradictions)
         )?;
     }

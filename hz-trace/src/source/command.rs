@@ -4,7 +4,7 @@ use crate::error::TargetError;
 use rustix::{
     fs::{Access, access},
     pipe::pipe_with,
-    process::{Signal, getpid, set_parent_process_death_signal},
+    process::{Pid, Signal, getpid, kill_process, set_parent_process_death_signal},
 };
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ pub struct HeldCommand {
     pub pid: u32,
     name: String,
     go: File,
-    spawner: JoinHandle<io::Result<Child>>,
+    spawner: Option<JoinHandle<io::Result<Child>>>,
 }
 
 impl HeldCommand {
@@ -52,7 +52,7 @@ impl HeldCommand {
             Err(_) => return Err(failed(spawn_error(spawner))),
         }
         let pid = u32::from_ne_bytes(pid);
-        Ok(Self { pid, name: name.clone(), go: File::from(go), spawner })
+        Ok(Self { pid, name: name.clone(), go: File::from(go), spawner: Some(spawner) })
     }
 
     /// Lets the process become its program.
@@ -61,10 +61,13 @@ impl HeldCommand {
     ///
     /// [`TargetError::Command`] if there is no such program or it cannot be run.
     pub fn release(mut self) -> Result<RunningCommand, TargetError> {
-        let failed = |source| TargetError::Command { command: self.name.clone(), source };
+        let name = self.name.clone();
+        let failed = |source| TargetError::Command { command: name.clone(), source };
         self.go.write_all(&[1]).map_err(failed)?;
-        let child =
-            self.spawner.join().map_err(|_| failed(io::Error::other("spawner panicked")))?;
+        let spawned = self.spawner.take().map(JoinHandle::join);
+        let Some(Ok(child)) = spawned else {
+            return Err(failed(io::Error::other("what should have started it has panicked")));
+        };
         child.map(|child| RunningCommand { child, status: None }).map_err(failed)
     }
 }
@@ -79,6 +82,20 @@ fn check_program(name: &str) -> io::Result<()> {
     let is_there = std::env::split_paths(&path)
         .any(|directory| access(directory.join(name), Access::EXEC_OK).is_ok());
     if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// A command that is never released never runs.
+impl Drop for HeldCommand {
+    fn drop(&mut self) {
+        let Some(spawner) = self.spawner.take() else { return };
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            // If it is gone already, that is as well.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if let Ok(Ok(mut child)) = spawner.join() {
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Makes the child of `process` say its id and wait.
@@ -116,5 +133,37 @@ impl RunningCommand {
             self.status = self.child.try_wait().ok().flatten();
         }
         self.status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_never_released_never_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let trace = directory.path().join("ran");
+        let command = ["touch", trace.to_str().unwrap()].map(str::to_owned);
+        let held = HeldCommand::fork(&command).unwrap();
+        let pid = held.pid;
+        drop(held);
+        assert!(!trace.exists());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
+    }
+
+    #[test]
+    fn a_command_that_is_released_runs() {
+        let command = ["sh", "-c", "exit 3"].map(str::to_owned);
+        let mut running = HeldCommand::fork(&command).unwrap().release().unwrap();
+        let start = std::time::Instant::now();
+        let status = loop {
+            if let Some(status) = running.try_wait() {
+                break status;
+            }
+            assert!(start.elapsed().as_secs() < 20, "it never ended");
+            std::thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(3));
     }
 }
