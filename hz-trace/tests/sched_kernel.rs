@@ -8,7 +8,7 @@ use hz_trace::{
     analyze::{Culprit, Culprits, culprits_of, waits_of},
     error::TargetError,
     host::clock,
-    model::{Model, State, Thread, Who},
+    model::{Model, State, Thread, Waker, Who},
     recording::LedgerRow,
     session::{self, RecordError, Settings, TargetSpec},
 };
@@ -18,6 +18,7 @@ use live::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
+    net::UdpSocket,
     process::Command,
     sync::{
         Arc, Barrier,
@@ -565,6 +566,69 @@ fn a_killed_recorder_leaves_a_readable_file_and_nothing_in_the_kernel() {
     assert!(report.status.success());
     let said = String::from_utf8_lossy(&report.stderr);
     assert!(said.contains("was not ended properly"), "{said}");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn interrupts_take_time_and_wake_threads() {
+    let _alone = alone();
+    let (recorded, tid) = record_while(&own_process(), || {
+        let (here, there) = (udp_socket(), udp_socket());
+        let target = there.local_addr().expect("it is bound");
+        let receiver = std::thread::spawn(move || {
+            let mut word = [0; 8];
+            for _ in 0..3_000 {
+                there.recv(&mut word).expect("the other side sends");
+            }
+            own_tid()
+        });
+        let mut sent = 0;
+        while !receiver.is_finished() {
+            here.send_to(&[7; 8], target).expect("loopback takes it");
+            sent += 1;
+            if sent % 8 == 0 {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        receiver.join().expect("it received")
+    });
+    let wakers = |thread: &Thread| waits_of(thread).map(|wait| wait.waker).collect::<Vec<_>>();
+    let receiver = wakers(thread_of(&recorded.model, tid));
+    assert!(receiver.contains(&Waker::SoftIrq), "nobody was woken by a packet");
+    let mut all = recorded.model.threads.iter().filter(|thread| thread.is_target).flat_map(wakers);
+    assert!(all.any(|waker| waker == Waker::HardIrq), "nobody was woken by a timer");
+    let model = &recorded.model;
+    let taken = || model.cpus.iter().flat_map(|cpu| &cpu.interrupts);
+    let soft_ns: u64 = taken().map(|time| time.soft_ns).sum();
+    let hard_ns: u64 = taken().map(|time| time.hard_ns).sum();
+    let whole_ns = (model.end_ns - model.start_ns) * model.cpus.len() as u64;
+    assert!(soft_ns > 0 && hard_ns > 0, "soft {soft_ns} ns, hard {hard_ns} ns");
+    assert!(soft_ns + hard_ns < whole_ns, "soft {soft_ns} ns, hard {hard_ns} ns of {whole_ns} ns");
+}
+
+fn udp_socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback is up");
+    // A datagram that is lost must not hang the test.
+    socket.set_read_timeout(Some(live::PATIENCE)).expect("it is a socket");
+    socket
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn user_probes_are_in_place_before_a_commands_first_instruction() {
+    let _alone = alone();
+    let binary = live::hz_trace().display().to_string();
+    let script = format!("exec '{binary}' probes >/dev/null");
+    let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let uprobes = vec![format!("{binary}:main%return").parse().expect("a probe")];
+    let settings = Settings { uprobes, ..Settings::new(TargetSpec::Command(command)) };
+    let recorded = record(&settings);
+    let calls = &recorded.model.calls;
+    assert_eq!(
+        (calls.len(), recorded.outcome.meta.uprobes.as_slice()),
+        (1, &["main".to_owned()][..])
+    );
+    assert!(calls[0].end_ns.is_some_and(|end_ns| end_ns > calls[0].start_ns), "{calls:?}");
 }
 
 #[test]

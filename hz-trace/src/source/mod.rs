@@ -4,6 +4,7 @@ mod bpf;
 mod command;
 mod processes;
 mod sched;
+mod sched_setup;
 mod uprobe_error;
 mod uprobe_multi;
 mod uprobes;

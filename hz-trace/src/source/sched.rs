@@ -1,26 +1,27 @@
 //! The kernel probe `sched`: its programs, rings, ledger and snapshots.
 
-use super::{Scope, bpf};
+use super::{
+    Scope, bpf,
+    sched_setup::{choose_programs, config, configure, make_rings, shrink_filter_maps},
+};
 use crate::{
     error::StartError,
     host::{self, KernelTypes, clock},
     recording::{BpfCost, LedgerRow},
 };
-use hz_probes_ebpf::{
-    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, MAX_CPUS, MAX_RINGS, SchedConfig, Site,
-};
+use hz_probes_ebpf::{FILTER_ALL, Loss, MAX_CPUS, MAX_RINGS, Site};
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, PrintLevel,
-    RingBuffer, RingBufferBuilder,
+    Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, RingBuffer,
+    RingBufferBuilder,
 };
 use std::{
     io::Read as _,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::FromBytes as _;
 
-const NAME: &str = "sched";
+pub(super) const NAME: &str = "sched";
 
 /// The programs for BTF tracepoints, then those for plain raw tracepoints.
 const OBJECTS: [(&str, &[u8]); 2] = [
@@ -40,7 +41,7 @@ const NEEDED: [&str; 7] = [
 ];
 
 /// The task iterator: attached when it is read.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 
 /// Records taken from the rings before the reader looks at anything else.
 const RECORDS_PER_DRAIN: usize = 65_536;
@@ -316,7 +317,7 @@ fn attach_rank(program: &str) -> u8 {
     }
 }
 
-fn refused(source: libbpf_rs::Error) -> StartError {
+pub(super) fn refused(source: libbpf_rs::Error) -> StartError {
     // The verifier, too, refuses with a permission error.
     if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !host::may_trace() {
         return StartError::NotPermitted { probe: NAME };
@@ -331,77 +332,4 @@ fn quiet_libbpf(is_verbose: bool) {
         eprint!("{text}");
     }
     libbpf_rs::set_print(is_verbose.then_some((PrintLevel::Debug, print)));
-}
-
-/// Leaves out programs whose tracepoint this kernel lacks, and names those tracepoints.
-fn choose_programs(open: &mut OpenObject, types: &KernelTypes) -> Vec<String> {
-    let mut missing = Vec::new();
-    for mut program in open.progs_mut() {
-        let name = program.name().to_string_lossy().into_owned();
-        if name != SNAPSHOT && !types.has_tracepoint(&name) {
-            program.set_autoload(false);
-            missing.push(name);
-        }
-    }
-    missing
-}
-
-fn config(settings: &SchedSettings, ring_count: usize, types: &KernelTypes) -> SchedConfig {
-    let (filter, cgroup_id, cgroup_level) = match &settings.scope {
-        Scope::All => (FILTER_ALL, 0, 0),
-        Scope::Processes(_) => (FILTER_PIDS, 0, 0),
-        Scope::Cgroup { id, level } => (FILTER_CGROUP, *id, *level),
-    };
-    SchedConfig {
-        cgroup_id,
-        // A fifth of that made a quarter of the bytes of a recording of a network service.
-        interrupts_min_ns: 100_000,
-        interrupts_max_ns: 1_000_000,
-        cgroup_level,
-        filter,
-        follow_children: u32::from(settings.follow_children),
-        ring_mask: u32::try_from(ring_count - 1).unwrap_or(0),
-        switch_has_state: u32::from(types.tracepoint_args("sched_switch") >= Some(4)),
-        reserved: 0,
-    }
-}
-
-fn configure(open: &mut OpenObject, config: &SchedConfig) -> Result<(), StartError> {
-    let map = open.maps_mut().find(|map| map.name() == ".rodata.config");
-    let mut map = map.ok_or(StartError::NotBuilt { probe: NAME })?;
-    map.set_initial_value(config.as_bytes()).map_err(refused)
-}
-
-/// Without a filter nobody looks into its maps, so they need no memory.
-fn shrink_filter_maps(open: &mut OpenObject) -> Result<(), StartError> {
-    let maps = open.maps_mut();
-    for mut map in
-        maps.filter(|map| ["PIDS", "WAITERS", "NAMED"].iter().any(|name| map.name() == *name))
-    {
-        map.set_max_entries(1).map_err(refused)?;
-    }
-    Ok(())
-}
-
-/// Gives every CPU a ring of its share of `bytes`.
-fn make_rings(object: &Object, count: usize, bytes: usize) -> Result<Vec<MapHandle>, StartError> {
-    let outer = object.maps().find(|map| map.name() == "RINGS");
-    let outer = outer.ok_or(StartError::NotBuilt { probe: NAME })?;
-    // A ring's length is a power of two, and whole pages.
-    let share = (bytes / count).max(rustix::param::page_size());
-    let length = if share.is_power_of_two() { share } else { share.next_power_of_two() / 2 };
-    let length = u32::try_from(length).unwrap_or(1 << 30);
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        ..Default::default()
-    };
-    (0..u32::try_from(count).unwrap_or(1))
-        .map(|place| {
-            let ring = MapHandle::create(MapType::RingBuf, Some("hz_ring"), 0, 0, length, &options)
-                .map_err(refused)?;
-            let fd = ring.as_fd().as_raw_fd().to_ne_bytes();
-            outer.update(&place.to_ne_bytes(), &fd, MapFlags::ANY).map_err(refused)?;
-            Ok(ring)
-        })
-        .collect()
 }
