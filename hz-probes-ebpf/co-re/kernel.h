@@ -34,6 +34,8 @@ enum bpf_map_type {
 #define BPF_NOEXIST	 1
 #define BPF_RB_NO_WAKEUP 1
 
+#define EEXIST 17 /* include/uapi/asm-generic/errno-base.h */
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct thread_info {

@@ -95,13 +95,17 @@ static __always_inline void stop_waiting(__u32 tid)
 
 static __always_inline void start_waiting(struct cpu_state *cpu, __u32 tid, __u32 place)
 {
+	long error;
+
 	cpu->ledger[HZ_SITE_WAITERS].seen++;
-	if (bpf_map_update_elem(&WAITERS, &tid, &place, BPF_NOEXIST)) {
-		/* It waits already, or the map is full: then its neighbours are not recorded. */
-		if (bpf_map_lookup_elem(&WAITERS, &tid))
-			cpu->ledger[HZ_SITE_WAITERS].filtered++;
-		else
-			cpu->ledger[HZ_SITE_WAITERS].read_failed++;
+	error = bpf_map_update_elem(&WAITERS, &tid, &place, BPF_NOEXIST);
+	if (error == -EEXIST) {
+		cpu->ledger[HZ_SITE_WAITERS].filtered++;
+		return;
+	}
+	if (error) {
+		/* The map is full: who has the CPU meanwhile is not recorded. */
+		cpu->ledger[HZ_SITE_WAITERS].read_failed++;
 		return;
 	}
 	cpu->ledger[HZ_SITE_WAITERS].submitted++;
