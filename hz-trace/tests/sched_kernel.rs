@@ -6,6 +6,7 @@ mod live;
 
 use hz_trace::{
     analyze::{Culprit, Culprits, culprits_of, waits_of},
+    decode::Event,
     error::TargetError,
     host::clock,
     model::{Model, State, Thread, Waker, Who},
@@ -139,6 +140,33 @@ fn switches_agree_with_the_kernels_counts_on_btf_tracepoints() {
 fn switches_agree_with_the_kernels_counts_on_raw_tracepoints() {
     let settings = Settings { prefer_raw: true, ..own_process() };
     switches_agree_with_the_kernels_counts(&settings, "raw_tp");
+}
+
+/// `/proc`'s own count of the calling thread's switches.
+fn own_switches() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs is mounted");
+    let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+    let counts = counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    counts.sum()
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_live_threads_switches_agree_with_proc() {
+    let _alone = alone();
+    // The workload's thread is born in the recording and lives when it is asked.
+    let (recorded, (tid, by_proc, until_ns)) = record_while(&own_process(), || {
+        ping_pong(1_000);
+        (own_tid(), own_switches(), clock::monotonic_ns())
+    });
+    let left = |event: &Event| match event {
+        Event::Switch(switch) => switch.header.tid == tid && switch.header.time_ns <= until_ns,
+        _ => false,
+    };
+    let events = recorded.recording.events().map(|event| event.expect("a record"));
+    let switches = events.filter(left).count() as u64;
+    assert!(switches > 500, "only {switches} switches");
+    assert!(switches.abs_diff(by_proc) <= 1, "{switches} recorded, {by_proc} by /proc");
 }
 
 #[test]
