@@ -95,7 +95,9 @@ static __always_inline void stop_waiting(__u32 tid)
 
 static __always_inline void start_waiting(struct cpu_state *cpu, __u32 tid, __u32 place)
 {
-	long error;
+	/* Not long: Linux 6.1 leaves the upper half of the result empty (seen: 0x00000000ffffffef).
+	 */
+	int error;
 
 	cpu->ledger[HZ_SITE_WAITERS].seen++;
 	error = bpf_map_update_elem(&WAITERS, &tid, &place, BPF_NOEXIST);
