@@ -95,8 +95,7 @@ static __always_inline void stop_waiting(__u32 tid)
 
 static __always_inline void start_waiting(struct cpu_state *cpu, __u32 tid, __u32 place)
 {
-	/* Not long: Linux 6.1 leaves the upper half of the result empty (seen: 0x00000000ffffffef).
-	 */
+	/* Not long: Linux 6.1 leaves the upper half of the result empty. */
 	int error;
 
 	cpu->ledger[HZ_SITE_WAITERS].seen++;
