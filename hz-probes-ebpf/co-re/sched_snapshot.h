@@ -19,20 +19,30 @@ static __always_inline bool is_descendant(struct task_struct *task)
 	return false;
 }
 
-static __always_inline bool is_in_snapshot(struct task_struct *task)
+/* Counts a child whose process does not fit into PIDS as not read: nothing of it would follow. */
+static __always_inline bool is_in_snapshot(struct task_struct *task, struct Loss *ledger)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
 	__u8 one = 1;
 
 	if (CONFIG.filter == FILTER_ALL)
 		return true;
-	if (CONFIG.filter == FILTER_CGROUP)
-		return in_cgroup(task);
+	if (CONFIG.filter == FILTER_CGROUP) {
+		if (in_cgroup(task))
+			return true;
+		__sync_fetch_and_add(&ledger->filtered, 1);
+		return false;
+	}
 	if (bpf_map_lookup_elem(&PIDS, &pid))
 		return true;
-	if (!CONFIG.follow_children || !is_descendant(task))
+	if (!CONFIG.follow_children || !is_descendant(task)) {
+		__sync_fetch_and_add(&ledger->filtered, 1);
 		return false;
-	bpf_map_update_elem(&PIDS, &pid, &one, BPF_ANY);
+	}
+	if (bpf_map_update_elem(&PIDS, &pid, &one, BPF_ANY)) {
+		__sync_fetch_and_add(&ledger->read_failed, 1);
+		return false;
+	}
 	return true;
 }
 
@@ -56,9 +66,8 @@ int snapshot(struct bpf_iter__task *ctx)
 	if (!task)
 		return 0;
 	note_occupant(task);
-	if (!is_in_snapshot(task)) {
+	if (!is_in_snapshot(task, ledger)) {
 		__sync_fetch_and_add(&ledger->seen, 1);
-		__sync_fetch_and_add(&ledger->filtered, 1);
 		return 0;
 	}
 	record.header.kind = HZ_KIND_THREAD;
