@@ -400,14 +400,19 @@ fn a_full_ring_is_counted_and_shown_where_it_happened() {
     assert_laws(&recorded.model);
 }
 
-/// A disk that stands still until a moment.
+/// A disk that takes the beginning of a recording and then stands still until a moment.
 struct StalledDisk {
+    writes: usize,
     until: Instant,
 }
 
 impl Write for StalledDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        std::thread::sleep(self.until.saturating_duration_since(Instant::now()));
+        self.writes += 1;
+        // The file's header and the first chunk, which the recorder waits for.
+        if self.writes > 2 {
+            std::thread::sleep(self.until.saturating_duration_since(Instant::now()));
+        }
         Ok(bytes.len())
     }
 
@@ -459,7 +464,7 @@ fn a_slow_disk_costs_counted_losses_and_no_memory() {
     });
     let before = hz_trace::host::own_memory_peak_bytes();
     let now = Instant::now();
-    let disk = StalledDisk { until: now + Duration::from_secs(8) };
+    let disk = StalledDisk { writes: 0, until: now + Duration::from_secs(8) };
     let mut observer = After(now, Duration::from_secs(7));
     let settings = Settings::new(TargetSpec::WholeSystem);
     let outcome = session::record(&settings, disk, &mut observer).unwrap();
