@@ -1,2 +1,4 @@
-//! The instrumented async runtime of hz: every task can be followed onto its CPU. Nothing is built
-//! yet.
+//! The instrumented async runtime of hz: every task can be followed onto its CPU.
+
+pub mod clock;
+pub mod probe;

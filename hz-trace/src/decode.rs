@@ -3,6 +3,9 @@
 use hz_probes_ebpf::{
     Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
     Wakeup, Waking,
+    runtime::{
+        RuntimeEvent, RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text,
+    },
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -24,6 +27,15 @@ pub enum Event {
     Interrupts(Interrupts),
     Lost(Lost),
     Uprobe(UprobeHit),
+    /// Kinds 16 to 39: the header says which.
+    Runtime(RuntimeEvent),
+    RuntimeFound(RuntimeFound),
+    RuntimeThread(RuntimeThread),
+    Text(Text),
+    SpawnSite(SpawnSite),
+    Stack(Stack),
+    TaskEntry(TaskEntry),
+    RuntimeLost(RuntimeLost),
 }
 
 /// Why bytes are no event.
@@ -72,6 +84,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Interrupts => Event::Interrupts(record(bytes)),
         Kind::Lost => Event::Lost(record(bytes)),
         Kind::Uprobe => Event::Uprobe(record(bytes)),
+        Kind::RuntimeFound => Event::RuntimeFound(record(bytes)),
+        Kind::RuntimeThread => Event::RuntimeThread(record(bytes)),
+        Kind::Text => Event::Text(record(bytes)),
+        Kind::SpawnSite => Event::SpawnSite(record(bytes)),
+        Kind::Stack => Event::Stack(record(bytes)),
+        Kind::TaskEntry => Event::TaskEntry(record(bytes)),
+        Kind::RuntimeLost => Event::RuntimeLost(record(bytes)),
+        kind if kind.is_runtime_event() => Event::Runtime(record(bytes)),
         _ => return Err(DecodeError::UnknownKind { kind: header.kind }),
     })
 }
@@ -105,6 +125,14 @@ impl Event {
             Self::Interrupts(record) => &record.header,
             Self::Lost(record) => &record.header,
             Self::Uprobe(record) => &record.header,
+            Self::Runtime(record) => &record.header,
+            Self::RuntimeFound(record) => &record.header,
+            Self::RuntimeThread(record) => &record.header,
+            Self::Text(record) => &record.header,
+            Self::SpawnSite(record) => &record.header,
+            Self::Stack(record) => &record.header,
+            Self::TaskEntry(record) => &record.header,
+            Self::RuntimeLost(record) => &record.header,
         }
     }
 
@@ -123,6 +151,14 @@ impl Event {
             Self::Interrupts(record) => &mut record.header,
             Self::Lost(record) => &mut record.header,
             Self::Uprobe(record) => &mut record.header,
+            Self::Runtime(record) => &mut record.header,
+            Self::RuntimeFound(record) => &mut record.header,
+            Self::RuntimeThread(record) => &mut record.header,
+            Self::Text(record) => &mut record.header,
+            Self::SpawnSite(record) => &mut record.header,
+            Self::Stack(record) => &mut record.header,
+            Self::TaskEntry(record) => &mut record.header,
+            Self::RuntimeLost(record) => &mut record.header,
         }
     }
 }

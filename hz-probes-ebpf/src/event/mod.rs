@@ -1,5 +1,6 @@
 //! The records, one file per family.
 
+pub mod runtime;
 mod sched;
 mod uprobe;
 
@@ -55,6 +56,18 @@ macro_rules! kinds {
                 match wire { $($wire => Some(Self::$name),)* _ => None }
             }
 
+            /// Whether an async runtime writes it into its rings: [`runtime::RuntimeEvent`].
+            #[must_use]
+            pub const fn is_runtime_event(self) -> bool {
+                self as u16 >= Self::TaskSpawn as u16 && self as u16 <= Self::Mark as u16
+            }
+
+            /// The kind's bit in the masks of an async runtime's ring; 0 if it is in none.
+            #[must_use]
+            pub const fn runtime_bit(self) -> u64 {
+                if self.is_runtime_event() { 1 << (self as u16 - Self::TaskSpawn as u16) } else { 0 }
+            }
+
             /// The kind's name in recordings, JSON and documentation.
             pub const fn tag(self) -> &'static str {
                 match self { $(Self::$name => $tag,)* }
@@ -67,6 +80,8 @@ macro_rules! kinds {
         }
 
         mod record {
+            pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
+            pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
             pub(super) use super::{Thread, UprobeHit as Uprobe, Wakeup, Wakeup as WakeupNew, Waking};
         }
@@ -100,4 +115,66 @@ kinds! {
     Lost = 12, "lost";
     /// A user probe was hit: [`UprobeHit`].
     Uprobe = 13, "uprobe";
+    /// A task was spawned: [`runtime::RuntimeEvent`].
+    TaskSpawn = 16, "task_spawn";
+    /// A task was woken: [`runtime::RuntimeEvent`].
+    TaskWake = 17, "task_wake";
+    /// A poll of a task began: [`runtime::RuntimeEvent`].
+    PollBegin = 18, "poll_begin";
+    /// A poll of a task ended: [`runtime::RuntimeEvent`].
+    PollEnd = 19, "poll_end";
+    /// A task ended: [`runtime::RuntimeEvent`].
+    TaskEnd = 20, "task_end";
+    /// A task began to wait for a file: [`runtime::RuntimeEvent`].
+    IoWaitBegin = 21, "io_wait_begin";
+    /// A task's wait for a file ended: [`runtime::RuntimeEvent`].
+    IoWaitEnd = 22, "io_wait_end";
+    /// A worker took tasks from another: [`runtime::RuntimeEvent`].
+    Steal = 23, "steal";
+    /// How many tasks are in a worker's queues: [`runtime::RuntimeEvent`].
+    QueueDepth = 24, "queue_depth";
+    /// A worker found nothing to do: [`runtime::RuntimeEvent`].
+    Park = 25, "park";
+    /// A worker looks for work again: [`runtime::RuntimeEvent`].
+    Unpark = 26, "unpark";
+    /// A timer fired: [`runtime::RuntimeEvent`].
+    TimerFired = 27, "timer_fired";
+    /// A call was handed to the blocking pool: [`runtime::RuntimeEvent`].
+    BlockingQueued = 28, "blocking_queued";
+    /// The blocking pool began a call: [`runtime::RuntimeEvent`].
+    BlockingBegin = 29, "blocking_begin";
+    /// The blocking pool ended a call: [`runtime::RuntimeEvent`].
+    BlockingEnd = 30, "blocking_end";
+    /// A buffer was taken from the pool: [`runtime::RuntimeEvent`].
+    BufferTaken = 31, "buffer_taken";
+    /// A buffer was given back to the pool: [`runtime::RuntimeEvent`].
+    BufferReturned = 32, "buffer_returned";
+    /// An allocation that was sampled: [`runtime::RuntimeEvent`].
+    AllocSampled = 33, "alloc_sampled";
+    /// An allocation that had been sampled was freed: [`runtime::RuntimeEvent`].
+    FreeSampled = 34, "free_sampled";
+    /// A request began: [`runtime::RuntimeEvent`].
+    RequestBegin = 35, "request_begin";
+    /// A request ended: [`runtime::RuntimeEvent`].
+    RequestEnd = 36, "request_end";
+    /// A span of the program's own began: [`runtime::RuntimeEvent`].
+    SpanBegin = 37, "span_begin";
+    /// A span of the program's own ended: [`runtime::RuntimeEvent`].
+    SpanEnd = 38, "span_end";
+    /// A mark of the program's own: [`runtime::RuntimeEvent`].
+    Mark = 39, "mark";
+    /// A process that offers rings was found: [`runtime::RuntimeFound`].
+    RuntimeFound = 40, "runtime_found";
+    /// A thread of a runtime took a ring: [`runtime::RuntimeThread`].
+    RuntimeThread = 41, "runtime_thread";
+    /// A text that other records name: [`runtime::Text`].
+    Text = 42, "text";
+    /// A place that spawns tasks: [`runtime::SpawnSite`].
+    SpawnSite = 43, "spawn_site";
+    /// A stack that other records name: [`runtime::Stack`].
+    Stack = 44, "stack";
+    /// What the task directory says of a task: [`runtime::TaskEntry`].
+    TaskEntry = 45, "task_entry";
+    /// Records of a runtime's ring that were overwritten before they were read: [`runtime::RuntimeLost`].
+    RuntimeLost = 46, "runtime_lost";
 }

@@ -1,5 +1,6 @@
 //! The table of probes: what each attaches, emits and costs.
 
+mod runtime;
 mod sched;
 mod uprobe;
 
@@ -24,7 +25,7 @@ pub trait Probe: Sync {
 }
 
 /// Every probe. The order is the order of `hz-trace probes`.
-pub static PROBES: &[&dyn Probe] = &[&sched::Sched, &uprobe::Uprobe];
+pub static PROBES: &[&dyn Probe] = &[&sched::Sched, &uprobe::Uprobe, &runtime::Runtime];
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use hz_probes_ebpf::{
     Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
     Wakeup, Waking,
+    runtime::{RuntimeEvent, RuntimeFound, RuntimeLost, SpawnSite, Stack, TaskEntry, Text},
 };
 use serde::{Deserialize, Serialize};
 use std::mem::offset_of;
@@ -94,6 +95,23 @@ fn own_fields(kind: Kind) -> Vec<Field> {
         }
         Kind::Lost => fields!(Lost: since_ns = "ns", count = "count"),
         Kind::Uprobe => fields!(UprobeHit: flags = "bits", reserved = "none"),
+        Kind::RuntimeFound => {
+            fields!(RuntimeFound: flight_kinds = "bits", asked_kinds = "bits", offered_kinds = "bits", alloc_mean_bytes = "bytes")
+        }
+        Kind::Text => fields!(Text: bytes = "bytes", text = "text"),
+        Kind::SpawnSite => {
+            fields!(SpawnSite: name = "text number", file = "text number", line = "line", column = "column", future = "text number", future_bytes = "bytes")
+        }
+        Kind::Stack => {
+            fields!(Stack: frames = "count", is_cut = "boolean", addresses = "addresses")
+        }
+        Kind::TaskEntry => {
+            fields!(TaskEntry: task = "task", parent = "task", spawned_ns = "ns", last_poll_ns = "ns", polls = "count", future = "address", wait_value = "by waits_for", waits_for = "number", wait_arg = "by waits_for", state = "number", priority = "level", worker = "worker", name = "text number")
+        }
+        Kind::RuntimeLost => fields!(RuntimeLost: since_ns = "ns", count = "count"),
+        kind if kind.is_runtime_event() => {
+            fields!(RuntimeEvent: task = "task", value = "by kind", aux = "by kind", reserved = "none")
+        }
         _ => Vec::new(),
     }
 }

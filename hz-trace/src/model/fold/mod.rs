@@ -98,6 +98,14 @@ impl Folder {
             Event::Interrupts(interrupts) => self.interrupts(interrupts),
             Event::Lost(lost) => self.lost(lost),
             Event::Uprobe(hit) => self.uprobe(hit),
+            Event::Runtime(_)
+            | Event::RuntimeFound(_)
+            | Event::RuntimeThread(_)
+            | Event::Text(_)
+            | Event::SpawnSite(_)
+            | Event::Stack(_)
+            | Event::TaskEntry(_)
+            | Event::RuntimeLost(_) => {}
         }
     }
 

@@ -89,6 +89,9 @@ fn event(seed: &Seed) -> Event {
         Kind::Uprobe => {
             Event::Uprobe(UprobeHit { header, flags: u32::from(bits) & 1, reserved: 0 })
         }
+        kind if kind as u16 >= Kind::TaskSpawn as u16 => {
+            crate::decode::decode(zerocopy::IntoBytes::as_bytes(&header)).unwrap()
+        }
         other => panic!("{other:?}: a new kind, which the laws should hold for too"),
     }
 }
