@@ -18,12 +18,22 @@
 //! sound only if `n + ring_slots > head`; what is not was overwritten, and is counted as lost.
 //!
 //! **Directory slots** are guarded by a seqlock: `seq` is odd while the identity changes. The second
-//! line changes without it, a word at a time.
+//! line changes without it, a word at a time. A slot whose task is 0 is free.
 //!
-//! **Leases**: a reader takes a slot by compare-and-swap of `pid` from 0, writes `kinds` and
-//! `deadline_ns`, adds 1 to [`RingPage::leases_changed`] and wakes its futex; then it moves the
-//! deadline on, at least each second. The runtime turns on what the live leases ask for and clears
-//! those whose deadline has passed.
+//! **Leases**: a reader takes a slot by compare-and-swap of `pid` from 0, writes `start_ticks`,
+//! `kinds` and last `deadline_ns` (release), adds 1 to [`RingPage::leases_changed`] and wakes its
+//! futex; then it moves the deadline on, at least each second, by compare-and-swap from what it
+//! wrote or found last: 0 there means that the lease is over, and that it must take another. To end
+//! it, it stores 0 into `kinds`, `deadline_ns` and last `pid`, and wakes the futex. The runtime
+//! turns on what the live leases ask for, ends those whose deadline has passed (0 into
+//! `deadline_ns` by compare-and-swap, then `kinds`, then `pid`) and moves deadlines that are further
+//! away than [`LEASE_MAX_NS`] back to there.
+//!
+//! **Owners**: `owner_tid` is stored after `owner_from` and `worker`: what was read between two
+//! equal readings of it is sound.
+//!
+//! **Tables**: what a number names is whole before the number is used. Texts and sites come in
+//! order; stacks may not, one with no frames is not whole yet.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -39,6 +49,8 @@ pub const LEASES: usize = 16;
 pub const CLOCK_PAIRS: usize = 64;
 /// The longest that a lease may last past now, nanoseconds.
 pub const LEASE_MAX_NS: u64 = 1_500_000_000;
+/// What of [`DirectorySlot::state`] is `TASK_*`.
+pub const STATE_MASK: u64 = 0xff;
 /// The wire number of the kind that bit 0 of every kind mask is.
 pub const FIRST_RUNTIME_KIND: u16 = 16;
 /// A ring record that says who writes from here on: `arg` is the worker, `value` the thread id in
@@ -222,7 +234,8 @@ pub struct DirectorySlot {
     pub name: u32,
     /// Always 0.
     pub unused: [u64; 2],
-    /// `TASK_*` in the lower half, the worker above.
+    /// `TASK_*` in the lowest 8 bits; then 24 bits of the writer's, to be masked off; the worker in
+    /// the upper half.
     pub state: u64,
     /// Polls so far.
     pub polls: u64,
@@ -273,7 +286,7 @@ const _: () = assert!(size_of::<SiteSlot>() == 32);
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackSlot {
-    /// Frames that are there.
+    /// Frames that are there; 0: not whole yet.
     pub frames: u32,
     /// 1 if it was cut.
     pub is_cut: u32,
