@@ -4,6 +4,7 @@
 //! Each function is a site: off, it costs a load and a branch.
 
 mod task;
+pub mod usdt;
 
 pub use task::{Spawn, TaskProbe, TaskRef};
 
