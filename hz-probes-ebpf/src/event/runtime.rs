@@ -89,6 +89,8 @@ pub const POLL_PENDING: u32 = 0;
 pub const POLL_READY: u32 = 1;
 /// `poll_end`: the task panicked.
 pub const POLL_PANICKED: u32 = 2;
+/// `poll_end`: the task is over; the runtime does not tell how.
+pub const POLL_OVER: u32 = 3;
 
 /// `task_end`: with its result.
 pub const END_COMPLETED: u32 = 0;
@@ -96,6 +98,8 @@ pub const END_COMPLETED: u32 = 0;
 pub const END_CANCELLED: u32 = 1;
 /// `task_end`: it panicked.
 pub const END_PANICKED: u32 = 2;
+/// `task_end`: the runtime does not tell how.
+pub const END_UNKNOWN: u32 = 3;
 
 /// `io_wait_begin`: to read.
 pub const IO_READ: u32 = 0;
