@@ -144,7 +144,8 @@ pub const WAIT_BUFFER: u32 = 10;
 
 /// A process that offers rings was found, and how it is laid out.
 ///
-/// `time_ns` is when it was found; `arg` is the number of workers.
+/// `time_ns` is when it was found, or the time of the oldest record that its rings still held then:
+/// no record of the process is earlier. `arg` is the number of workers.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -267,7 +268,8 @@ const _: () = assert!(size_of::<TaskEntry>() == 104);
 
 /// Records that a reader did not get.
 ///
-/// `time_ns` is when the reader saw it, `tid` the thread whose ring it was, 0: not known.
+/// `time_ns` is the time of the first record that was read after them, `tid` the thread whose ring
+/// it was, 0: not known.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

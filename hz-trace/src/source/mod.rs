@@ -3,6 +3,7 @@
 mod bpf;
 mod command;
 mod processes;
+mod runtime_ring;
 mod sched;
 mod sched_setup;
 mod uprobe_error;
@@ -11,6 +12,7 @@ mod uprobes;
 
 pub use command::{HeldCommand, RunningCommand};
 pub use processes::descendants;
+pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind};
 pub use sched::{Drain, Sched, SchedSettings};
 pub use uprobe_error::UprobeError;
 pub use uprobes::{UprobeLedger, Uprobes};
