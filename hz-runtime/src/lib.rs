@@ -4,3 +4,5 @@ pub mod clock;
 #[cfg(feature = "executor")]
 pub mod pool;
 pub mod probe;
+#[cfg(feature = "tokio")]
+pub mod tokio;
