@@ -1,6 +1,21 @@
 //! The probes of one task's life.
 
+use super::directory::Identity;
+use super::emit::{Record, emit, words};
+use super::thread::{self, Current, Local};
+use super::usdt::{self, Gate};
+use super::words::TaskWords;
+use super::{Cause, cause, memory, tables};
+use crate::clock;
+use hz_probes_ebpf::Kind;
+use hz_probes_ebpf::runtime::{
+    END_CANCELLED, END_COMPLETED, END_PANICKED, POLL_PANICKED, POLL_PENDING, POLL_READY, TASK_DONE,
+    WAKE_SPAWN,
+};
+use std::mem;
 use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 
 /// What is known of a task when it is spawned.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +34,42 @@ pub struct Spawn<'a> {
 
 /// A task's id and place in the task directory, kept beside its future.
 ///
-/// Dropped without [`TaskProbe::completed`] or a panic, it says that the task was cancelled.
+/// Dropped without [`Poll::Ready`] or a panic from [`TaskProbe::poll`], it says that the task was
+/// cancelled.
 #[derive(Debug)]
 pub struct TaskProbe {
     id: u64,
+    slot: Option<Slot>,
+    /// One thread at a time polls: no more than a cell that may be shared.
+    polls: AtomicU64,
+    is_over: AtomicBool,
+    priority: u8,
+}
+
+/// A place in the directory.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    words: &'static TaskWords,
+    index: u32,
 }
 
 impl TaskProbe {
     /// Emits `task_spawn` and takes a slot of the task directory.
     #[inline]
     pub fn spawned(spawn: &Spawn<'_>) -> Self {
-        let _ = spawn;
-        Self { id: 0 }
+        let memory = memory::get_or_make(0);
+        thread::with(|local| {
+            let id = local.task_id();
+            local.spawned.set(id);
+            let slot = memory.and_then(|memory| enter(local, memory, id, spawn));
+            Self {
+                id,
+                slot,
+                polls: AtomicU64::new(0),
+                is_over: AtomicBool::new(false),
+                priority: spawn.priority,
+            }
+        })
     }
 
     /// The task's id: from 1, unique in the process.
@@ -43,21 +82,152 @@ impl TaskProbe {
     /// Says where the future is, once it does not move any more.
     #[inline]
     pub fn future_at(&self, address: usize) {
-        let _ = address;
+        if let Some(slot) = self.slot {
+            slot.words.future.store(address as u64, Ordering::Relaxed);
+        }
     }
 
     /// The task as those see it that wake it.
     #[must_use]
     #[inline]
     pub const fn task(&self) -> TaskRef {
-        TaskRef { id: self.id }
+        let words = match self.slot {
+            Some(slot) => Some(slot.words),
+            None => None,
+        };
+        TaskRef { id: self.id, words }
     }
 
     /// Emits `poll_begin`, makes the task this thread's current one, polls, emits `poll_end`, and
     /// `task_end` when it is ready or has panicked. A panic goes on.
     #[inline]
-    pub fn poll<T>(&self, poll: impl FnOnce() -> std::task::Poll<T>) -> std::task::Poll<T> {
-        poll()
+    pub fn poll<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let polling = Polling { probe: self, before: self.begin() };
+        let polled = poll();
+        let before = polling.before;
+        mem::forget(polling);
+        self.end(before, if polled.is_ready() { POLL_READY } else { POLL_PENDING });
+        polled
+    }
+
+    #[inline]
+    fn begin(&self) -> Current {
+        thread::with(|local| {
+            let worker = local.worker.get();
+            emit(Kind::PollBegin, |_| self.record(u32::from(self.priority), worker, 0));
+            // After an event it is that event's.
+            let stamp = local.coarse_stamp();
+            let polls = self.polls.load(Ordering::Relaxed) + 1;
+            self.polls.store(polls, Ordering::Relaxed);
+            if let Some(slot) = self.slot {
+                slot.words.poll_begins(worker, polls, stamp);
+            }
+            let words = self.slot.map(|slot| slot.words);
+            local.current.replace(Current { task: self.id, words, has_told: false })
+        })
+    }
+
+    /// The directory is told before the caller can have the task polled elsewhere.
+    #[inline]
+    fn end(&self, before: Current, outcome: u32) {
+        thread::with(|local| {
+            let worker = local.worker.get();
+            let has_told = local.current.replace(before).has_told;
+            emit(Kind::PollEnd, |_| self.record(outcome, worker, 0));
+            match outcome {
+                POLL_PENDING => {
+                    if let Some(slot) = self.slot {
+                        slot.words.poll_pends(worker, has_told);
+                    }
+                }
+                POLL_READY => self.over(worker, END_COMPLETED),
+                _ => self.over(worker, END_PANICKED),
+            }
+        });
+    }
+
+    #[inline]
+    fn over(&self, worker: u32, how: u32) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(slot) = self.slot {
+            slot.words.set(TASK_DONE, worker);
+        }
+        emit(Kind::TaskEnd, |_| self.record(how, worker, self.polls.load(Ordering::Relaxed)));
+    }
+
+    #[inline]
+    fn record(&self, aux: u32, arg: u32, value: u64) -> Record {
+        Record { aux, arg, task: self.id, value }
+    }
+}
+
+/// Enters a task into the directory and emits `task_spawn`.
+#[inline]
+fn enter(
+    local: &Local,
+    memory: &'static memory::Memory,
+    task: u64,
+    spawn: &Spawn<'_>,
+) -> Option<Slot> {
+    let names = tables::names(local, memory, spawn);
+    let parent = local.current.get().task;
+    let stamp = clock::stamp();
+    let gate = Gate::of(Kind::TaskSpawn);
+    if gate.is_open() {
+        emit_spawn(gate, stamp, Record { aux: 0, arg: names.site, task, value: parent }, spawn);
+    }
+    let place = local.take_slot(memory);
+    let Some((index, words)) =
+        place.and_then(|index| Some((index, memory.directory.get(index as usize)?)))
+    else {
+        memory.page.directory_overflow.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    words.enter(&Identity {
+        task,
+        site: names.site,
+        name: names.name,
+        parent,
+        spawned: stamp,
+        priority: u32::from(spawn.priority),
+    });
+    Some(Slot { words, index })
+}
+
+#[inline(never)]
+fn emit_spawn(gate: Gate, stamp: u64, record: Record, spawn: &Spawn<'_>) {
+    if gate.wants_usdt() {
+        usdt::fire_spawn(record.task, record.value, spawn);
+    }
+    if gate.wants_ring() {
+        let record = Record { aux: u32::from(spawn.priority), ..record };
+        thread::with(|local| local.write(stamp, words(Kind::TaskSpawn, record)));
+    }
+}
+
+impl Drop for TaskProbe {
+    fn drop(&mut self) {
+        if !*self.is_over.get_mut() {
+            let polls = *self.polls.get_mut();
+            emit(Kind::TaskEnd, |local| self.record(END_CANCELLED, local.worker.get(), polls));
+        }
+        let Some(slot) = self.slot else { return };
+        slot.words.leave();
+        if let Some(memory) = memory::get() {
+            thread::with(|local| local.give_slot(memory, slot.index));
+        }
+    }
+}
+
+/// Ends the poll if it unwinds.
+struct Polling<'a> {
+    probe: &'a TaskProbe,
+    before: Current,
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.probe.end(self.before, POLL_PANICKED);
     }
 }
 
@@ -65,6 +235,7 @@ impl TaskProbe {
 #[derive(Clone, Copy, Debug)]
 pub struct TaskRef {
     id: u64,
+    words: Option<&'static TaskWords>,
 }
 
 impl TaskRef {
@@ -78,5 +249,20 @@ impl TaskRef {
     /// Emits `task_wake` with the thread's cause, and marks the task ready. Called where the
     /// executor's `schedule` puts it into a queue.
     #[inline]
-    pub fn woken(&self) {}
+    pub fn woken(&self) {
+        if let Some(words) = self.words {
+            words.woken(self.id);
+        }
+        emit(Kind::TaskWake, |local| match local.cause.get() {
+            Cause::Running if local.spawned.get() == self.id && self.is_unpolled() => {
+                local.spawned.set(0);
+                Record { aux: WAKE_SPAWN, task: self.id, ..Record::default() }
+            }
+            cause => cause::record(cause, local.current.get().task, self.id),
+        });
+    }
+
+    fn is_unpolled(&self) -> bool {
+        self.words.is_none_or(|words| words.polls.load(Ordering::Relaxed) == 0)
+    }
 }

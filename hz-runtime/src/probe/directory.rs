@@ -1,0 +1,109 @@
+//! The task directory's lines: the algorithm alone, over any words.
+
+use super::atomic::{Ordering, fence};
+use super::words::TaskWords;
+use hz_probes_ebpf::runtime::{NO_WORKER, TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_UNKNOWN};
+use hz_probes_ebpf::runtime_ring::STATE_MASK;
+
+/// In a state word: the task was woken while it was being polled.
+const WOKEN: u64 = 1 << 8;
+/// In a state word: which of the tasks that have had the slot. It keeps a wake-up that comes late
+/// from changing the next task's state.
+const TURN: u64 = 0xffff_fe00;
+const TURN_SHIFT: u32 = 9;
+
+/// What does not change while a task lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) task: u64,
+    pub(super) site: u32,
+    pub(super) name: u32,
+    pub(super) parent: u64,
+    pub(super) spawned: u64,
+    pub(super) priority: u32,
+}
+
+impl TaskWords {
+    /// Enters a task. The slot must be the caller's alone.
+    #[inline]
+    pub(super) fn enter(&self, identity: &Identity) {
+        let turn = self.seq.load(Ordering::Relaxed) / 2 + 1;
+        let changing = turn.wrapping_mul(2).wrapping_sub(1);
+        self.seq.store(changing, Ordering::Relaxed);
+        // Who sees a word of the new identity sees that it is changing.
+        fence(Ordering::Release);
+        self.task.store(identity.task, Ordering::Relaxed);
+        self.site.store(identity.site, Ordering::Relaxed);
+        self.parent.store(identity.parent, Ordering::Relaxed);
+        self.spawned.store(identity.spawned, Ordering::Relaxed);
+        self.future.store(0, Ordering::Relaxed);
+        self.priority.store(identity.priority, Ordering::Relaxed);
+        self.name.store(identity.name, Ordering::Relaxed);
+        self.polls.store(0, Ordering::Relaxed);
+        self.last_poll.store(0, Ordering::Relaxed);
+        self.wait.store(u64::from(WAIT_UNKNOWN), Ordering::Relaxed);
+        self.wait_value.store(0, Ordering::Relaxed);
+        let state = word(TASK_IDLE, NO_WORKER) | u64::from(turn) << TURN_SHIFT & TURN;
+        // Release, and after the task: whoever wakes by this state knows whose it is.
+        self.state.store(state, Ordering::Release);
+        self.seq.store(changing.wrapping_add(1), Ordering::Release);
+    }
+
+    /// The task is gone; the slot may be given away.
+    #[inline]
+    pub(super) fn leave(&self) {
+        self.task.store(0, Ordering::Release);
+    }
+
+    /// The task is being polled by `worker`, for the `polls`th time, since `stamp`.
+    #[inline]
+    pub(super) fn poll_begins(&self, worker: u32, polls: u64, stamp: u64) {
+        self.set(TASK_POLLING, worker);
+        self.polls.store(polls, Ordering::Relaxed);
+        self.last_poll.store(stamp, Ordering::Relaxed);
+    }
+
+    /// The poll is over and the task waits, unless it was woken meanwhile.
+    #[inline]
+    pub(super) fn poll_pends(&self, worker: u32, has_told: bool) {
+        if !has_told {
+            self.wait.store(u64::from(WAIT_UNKNOWN), Ordering::Relaxed);
+        }
+        let is_woken = self.state.load(Ordering::Relaxed) & WOKEN != 0;
+        self.set(if is_woken { TASK_READY } else { TASK_IDLE }, worker);
+    }
+
+    /// The task, whose poller this is, goes into `state`.
+    #[inline]
+    pub(super) fn set(&self, state: u32, worker: u32) {
+        let turn = self.state.load(Ordering::Relaxed) & TURN;
+        self.state.store(word(state, worker) | turn, Ordering::Relaxed);
+    }
+
+    /// `task` was woken, if it is still the one that is here.
+    #[inline]
+    pub(super) fn woken(&self, task: u64) {
+        let state = self.state.load(Ordering::Acquire);
+        if self.task.load(Ordering::Relaxed) != task {
+            return;
+        }
+        let new = match (state & STATE_MASK) as u32 {
+            TASK_IDLE => state & !STATE_MASK | u64::from(TASK_READY),
+            TASK_POLLING => state | WOKEN,
+            _ => return,
+        };
+        // If it fails, the task has moved on by itself, or is gone.
+        let _ = self.state.compare_exchange(state, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The task waits for this.
+    #[inline]
+    pub(super) fn waits(&self, what: u32, arg: u32, value: u64) {
+        self.wait.store(u64::from(what) | u64::from(arg) << 32, Ordering::Relaxed);
+        self.wait_value.store(value, Ordering::Relaxed);
+    }
+}
+
+const fn word(state: u32, worker: u32) -> u64 {
+    state as u64 | (worker as u64) << 32
+}
