@@ -2,7 +2,25 @@
 
 pub mod clock;
 #[cfg(feature = "executor")]
+mod handle;
+#[cfg(feature = "executor")]
+mod join;
+#[cfg(feature = "executor")]
 pub mod pool;
 pub mod probe;
+#[cfg(feature = "executor")]
+mod runtime;
+#[cfg(feature = "executor")]
+mod scheduler;
+#[cfg(feature = "executor")]
+mod task;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+
+#[cfg(feature = "executor")]
+pub use {
+    handle::{EnterGuard, Handle},
+    join::{JoinError, JoinHandle},
+    runtime::{BuildError, Builder, Runtime},
+    task::{Priority, TaskMeta, spawn, spawn_with, yield_now},
+};

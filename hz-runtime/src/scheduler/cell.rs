@@ -1,0 +1,247 @@
+//! A task: a future with its probe, its place in the registry and what its handle may ask of it.
+
+use super::registry::{NOWHERE, Shard};
+use crate::join::JoinError;
+use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef};
+use crate::task::Priority;
+use async_task::{Builder, FallibleTask, Runnable, ScheduleInfo, Task, WithInfo};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+/// A task that is to be polled: who holds it owns the turn.
+pub(crate) type Job = Runnable<Meta>;
+
+/// What is known of a task beside its future.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(crate) task: TaskRef,
+    pub(crate) priority: Priority,
+    is_aborted: AtomicBool,
+    place: AtomicU32,
+    pub(crate) shard: Arc<Shard>,
+}
+
+impl Meta {
+    /// Ends the task at its next poll, which is soon.
+    pub(crate) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Release);
+        let place = self.place.load(Ordering::Acquire);
+        if place != NOWHERE {
+            probe::with_cause(Cause::Cancel, || self.shard.wake(place));
+        }
+    }
+}
+
+/// Polls a task.
+pub(crate) fn run(job: Job) {
+    let id = job.metadata().task.id();
+    // What the task itself wakes has its own cause: `Body::poll` sees to that. What is left is who
+    // awaits its end.
+    probe::with_cause(Cause::Join(id), || job.run());
+}
+
+/// What its handle holds of a task. Dropped, it leaves the task running.
+#[derive(Debug)]
+pub(crate) struct Owned<T> {
+    /// There until it is dropped.
+    task: Option<FallibleTask<Outcome<T>, Meta>>,
+    /// In the task's allocation, which lasts as long as `task`. (`FallibleTask` does not show it.)
+    meta: NonNull<Meta>,
+}
+
+// SAFETY: `task` may be sent if `T` may; `meta` is `Sync` and only read.
+unsafe impl<T: Send> Send for Owned<T> {}
+// SAFETY: a shared `Owned` shows no `T`, and `meta` is `Sync`.
+unsafe impl<T> Sync for Owned<T> {}
+
+impl<T> Owned<T> {
+    fn new(task: Task<Outcome<T>, Meta>) -> Self {
+        let meta = NonNull::from(task.metadata());
+        Self { task: Some(task.fallible()), meta }
+    }
+
+    pub(crate) const fn meta(&self) -> &Meta {
+        // SAFETY: `task` keeps the allocation.
+        unsafe { self.meta.as_ref() }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(FallibleTask::is_finished)
+    }
+
+    /// The task's result, `None` if it was cancelled.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+        let Some(task) = &mut self.task else { return Poll::Ready(None) };
+        Pin::new(task).poll(cx).map(|outcome| outcome.map(Outcome::into_result))
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.detach();
+        }
+    }
+}
+
+/// Makes a task, enters it in the registry and hands it to `schedule`. If the registry is closed,
+/// the future is dropped and the handle says that the task was cancelled.
+///
+/// `schedule` should have no size: then the task saves itself a reference count with each wake-up.
+pub(crate) fn spawn<F, S>(future: F, made: Made<'_>, schedule: S) -> Owned<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+    S: Fn(Job, ScheduleInfo) + Send + Sync + 'static,
+{
+    let (job, task) = make(future, made, schedule);
+    let meta = job.metadata();
+    match meta.shard.insert(job.waker()) {
+        Ok(place) => {
+            meta.place.store(place, Ordering::Release);
+            job.schedule();
+        }
+        Err(_closed) => drop(job),
+    }
+    task
+}
+
+/// What a task is made of, beside its future.
+pub(crate) struct Made<'a> {
+    pub(crate) spawn: &'a Spawn<'a>,
+    pub(crate) priority: Priority,
+    pub(crate) shard: Arc<Shard>,
+}
+
+/// Makes a task that no registry knows.
+pub(crate) fn make<F, S>(future: F, made: Made<'_>, schedule: S) -> (Job, Owned<F::Output>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+    S: Fn(Job, ScheduleInfo) + Send + Sync + 'static,
+{
+    let probe = TaskProbe::spawned(made.spawn);
+    let meta = Meta {
+        task: probe.task(),
+        priority: made.priority,
+        is_aborted: AtomicBool::new(false),
+        place: AtomicU32::new(NOWHERE),
+        shard: made.shard,
+    };
+    let body = |meta: &Meta| Body {
+        meta: NonNull::from(meta),
+        probe,
+        is_placed: false,
+        future: Some(future),
+    };
+    let builder = Builder::new().metadata(meta);
+    // SAFETY: future and output are `Send + 'static` and `schedule` is `Send + Sync + 'static`;
+    // the future keeps the metadata's address and not its borrow.
+    let (job, task) = unsafe { builder.spawn_unchecked(body, WithInfo::from(schedule)) };
+    (job, Owned::new(task))
+}
+
+/// A task's future.
+struct Body<F: Future> {
+    /// In the same allocation, which outlives this.
+    meta: NonNull<Meta>,
+    probe: TaskProbe,
+    is_placed: bool,
+    /// Pinned with this.
+    future: Option<F>,
+}
+
+// SAFETY: `meta` is `Sync` and only read.
+unsafe impl<F: Future + Send> Send for Body<F> {}
+
+impl<F: Future> Future for Body<F> {
+    type Output = Outcome<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `future` is not moved out of it.
+        let this = unsafe { self.get_unchecked_mut() };
+        // Asked here, where the task is known to run: whoever ends it says so before it wakes it, and
+        // a wake-up from here on leads to another poll.
+        if this.is_to_end() {
+            let _ = this.drop_future();
+            let cancelled = JoinError::cancelled(this.probe.id());
+            return Poll::Ready(Outcome(ManuallyDrop::new(Err(cancelled))));
+        }
+        let Some(future) = &mut this.future else { return Poll::Pending };
+        if !this.is_placed {
+            this.is_placed = true;
+            this.probe.future_at(std::ptr::from_mut(future).addr());
+        }
+        // SAFETY: it is pinned as long as `self` is, and dropped in its place.
+        let future = unsafe { Pin::new_unchecked(future) };
+        let probe = &this.probe;
+        let poll = || probe::with_cause(Cause::Running, || probe.poll(|| future.poll(cx)));
+        let ended = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(panic) => Err(JoinError::panicked(probe.id(), panic)),
+        };
+        let ended = match this.drop_future() {
+            Err(panic) if ended.is_ok() => Err(JoinError::panicked(this.probe.id(), panic)),
+            _ => ended,
+        };
+        Poll::Ready(Outcome(ManuallyDrop::new(ended)))
+    }
+}
+
+impl<F: Future> Body<F> {
+    const fn meta(&self) -> &Meta {
+        // SAFETY: the metadata is in the allocation that this is in.
+        unsafe { self.meta.as_ref() }
+    }
+
+    fn is_to_end(&self) -> bool {
+        let meta = self.meta();
+        meta.is_aborted.load(Ordering::Acquire) || meta.shard.is_closed()
+    }
+
+    /// Drops the future. A panic in that would take the process along: it is returned instead.
+    fn drop_future(&mut self) -> std::thread::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| self.future = None))
+    }
+}
+
+impl<F: Future> Drop for Body<F> {
+    fn drop(&mut self) {
+        // The panic's message has been printed; there is nobody left to tell.
+        let _ = self.drop_future();
+        let meta = self.meta();
+        let place = meta.place.swap(NOWHERE, Ordering::AcqRel);
+        if place != NOWHERE {
+            meta.shard.remove(place);
+        }
+    }
+}
+
+/// A task's result. If nobody fetches it, a panic in its destructor ends here: where it is dropped,
+/// it would else end the process.
+#[derive(Debug)]
+pub(crate) struct Outcome<T>(ManuallyDrop<Result<T, JoinError>>);
+
+impl<T> Outcome<T> {
+    pub(crate) fn into_result(self) -> Result<T, JoinError> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used nor dropped any more.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        let drop_result = || {
+            // SAFETY: it is dropped only here, `into_result` forgets `self`.
+            unsafe { ManuallyDrop::drop(&mut self.0) }
+        };
+        let _ = catch_unwind(AssertUnwindSafe(drop_result));
+    }
+}

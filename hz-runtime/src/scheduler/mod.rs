@@ -1,0 +1,115 @@
+//! Who polls which task when.
+
+pub(crate) mod budget;
+pub(crate) mod cell;
+mod idle;
+mod inject;
+mod queue;
+mod reactor;
+pub(crate) mod registry;
+mod sync;
+mod threads;
+mod worker;
+
+use crate::probe::Spawn;
+use crate::task::Priority;
+use cell::Owned;
+use reactor::Reactor;
+use registry::Shard;
+use std::io;
+use std::sync::Arc;
+pub(crate) use threads::Threads;
+pub(crate) use worker::current_worker;
+
+/// A runtime as all who hold it share it: its handles, workers, and by [`Shard::core`] its tasks.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) name: String,
+    pub(crate) reactor: Reactor,
+    /// One per worker, and one for all other threads.
+    shards: Box<[Arc<Shard>]>,
+    scheduler: Scheduler,
+}
+
+/// The ways to run tasks; chosen when the runtime is built, so that no dispatch asks which it is.
+#[derive(Debug)]
+enum Scheduler {
+    /// Worker threads that steal from each other.
+    Threads(Threads),
+}
+
+impl Core {
+    /// A runtime of `workers` threads, which are not there yet.
+    pub(crate) fn threads(
+        name: String,
+        workers: usize,
+    ) -> io::Result<(Arc<Self>, Vec<worker::Seed>)> {
+        let reactor = Reactor::new(workers)?;
+        let (threads, seeds) = Threads::new(workers);
+        let core = Arc::new_cyclic(|core| Self {
+            name,
+            reactor,
+            shards: (0..=workers).map(|_| Arc::new(Shard::new(core.clone()))).collect(),
+            scheduler: Scheduler::Threads(threads),
+        });
+        Ok((core, seeds))
+    }
+
+    /// Spawns a task.
+    pub(crate) fn spawn<F>(
+        self: &Arc<Self>,
+        future: F,
+        spawn: &Spawn<'_>,
+        priority: Priority,
+    ) -> Owned<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let foreign = self.shards.len() - 1;
+        let shard = Arc::clone(&self.shards[worker::index_in(self).unwrap_or(foreign)]);
+        let made = cell::Made { spawn, priority, shard };
+        match &self.scheduler {
+            Scheduler::Threads(_) => cell::spawn(future, made, worker::schedule),
+        }
+    }
+
+    /// Live tasks.
+    pub(crate) fn live_tasks(&self) -> usize {
+        self.shards.iter().map(|shard| shard.live()).sum()
+    }
+
+    /// Cancels all tasks; the workers end once these are gone.
+    pub(crate) fn close(&self) {
+        let wakers: Vec<_> = self.shards.iter().flat_map(|shard| shard.close()).collect();
+        match &self.scheduler {
+            Scheduler::Threads(threads) => threads.close(),
+        }
+        crate::probe::with_cause(crate::probe::Cause::Cancel, || {
+            wakers.into_iter().for_each(std::task::Waker::wake);
+        });
+        self.notify_all();
+    }
+
+    /// Whether it is closed and all tasks are gone.
+    fn is_over(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_over())
+    }
+
+    /// The last task of a closed shard is gone.
+    fn shard_emptied(&self) {
+        if self.is_over() {
+            self.notify_all();
+        }
+    }
+
+    fn notify_all(&self) {
+        match &self.scheduler {
+            Scheduler::Threads(threads) => {
+                for worker in 0..threads.workers() {
+                    self.reactor.notify(worker);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What the worker threads of one runtime share.
+
+use super::Core;
+use super::cell::Job;
+use super::idle::Idle;
+use super::inject::Injector;
+use super::queue::{Queues, Stealers};
+use super::worker::Seed;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The shared half of the workers.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pub(super) injector: Injector,
+    pub(super) idle: Idle,
+    pub(super) stealers: Box<[Stealers]>,
+    is_closing: AtomicBool,
+}
+
+impl Threads {
+    /// Queues for `workers`, and what each thread is made of.
+    pub(crate) fn new(workers: usize) -> (Self, Vec<Seed>) {
+        let queues: Vec<_> = (0..workers).map(|_| Queues::new()).collect();
+        let threads = Self {
+            injector: Injector::new(),
+            idle: Idle::new(workers),
+            stealers: queues.iter().map(Queues::stealers).collect(),
+            is_closing: AtomicBool::new(false),
+        };
+        let seeds = queues.into_iter().enumerate().map(|(index, queues)| Seed { index, queues });
+        (threads, seeds.collect())
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.stealers.len()
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// A thread that is no worker has woken a task.
+    pub(super) fn inject(&self, core: &Core, job: Job) {
+        self.injector.push(job);
+        self.wake_one(core);
+    }
+
+    /// Wakes a worker for a task that has just been made visible, if there is need.
+    pub(super) fn wake_one(&self, core: &Core) {
+        if let Some(worker) = self.idle.pick() {
+            core.reactor.notify(worker);
+        }
+    }
+
+    /// Whether any worker would find a task.
+    pub(super) fn has_work(&self) -> bool {
+        self.injector.ready() != 0
+            || self.stealers.iter().flatten().any(|stealer| !stealer.is_empty())
+    }
+}
