@@ -4,12 +4,12 @@ mod support;
 
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{
-    END_CANCELLED, END_COMPLETED, END_PANICKED, NO_WORKER, POLL_PANICKED, POLL_PENDING, POLL_READY,
-    TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_TIMER, WAIT_UNKNOWN, WAKE_IO, WAKE_SPAWN, WAKE_TASK,
-    WAKE_THREAD,
+    END_CANCELLED, END_COMPLETED, END_PANICKED, END_UNKNOWN, NO_WORKER, POLL_OVER, POLL_PANICKED,
+    POLL_PENDING, POLL_READY, TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_TIMER, WAIT_UNKNOWN,
+    WAKE_IO, WAKE_SPAWN, WAKE_TASK, WAKE_THREAD,
 };
 use hz_probes_ebpf::runtime_ring::{DirectorySlot, RingSlot, SLOT_OWNER, STATE_MASK};
-use hz_runtime::probe::{self, Cause, Spawn, TaskProbe, Wait};
+use hz_runtime::probe::{self, Cause, PollEnd, Spawn, TaskProbe, Wait};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::task::Poll;
 use support::{Reader, wait_until};
@@ -98,6 +98,41 @@ fn a_panic_and_a_cancellation_end_a_task() {
             (cancelled, Kind::TaskEnd as u16, END_CANCELLED as u16),
         ]
     );
+}
+
+#[test]
+fn a_poll_may_be_told_in_halves_and_within_another() {
+    let mut reader = reader();
+    reader.lease(&[Kind::PollEnd, Kind::TaskEnd]);
+    let (outer, inner) = (spawned(None), spawned(None));
+    let around_outer = outer.poll_begin();
+    let around_inner = inner.poll_begin();
+    assert_eq!(probe::current_task(), inner.id());
+    inner.poll_end(around_inner, PollEnd::Over);
+    assert_eq!(probe::current_task(), outer.id());
+    outer.poll_end(around_outer, PollEnd::Pending);
+    assert_eq!(probe::current_task(), 0);
+    let inner_id = inner.id();
+    drop(inner);
+    let records: Vec<_> = of_task(&mut reader, inner_id);
+    assert_eq!(
+        records,
+        [
+            (Kind::PollEnd as u16, POLL_OVER as u16, NO_WORKER, 0),
+            (Kind::TaskEnd as u16, END_UNKNOWN as u16, NO_WORKER, 1),
+        ]
+    );
+}
+
+#[test]
+fn a_process_offers_what_any_of_its_runtimes_can_tell() {
+    let reader = reader();
+    let all = all_runtime_kinds().iter().fold(0, |mask, kind| mask | kind.runtime_bit());
+    assert_eq!(reader.page().offered_kinds, all, "nobody has said anything");
+    probe::offer(&[Kind::Park]);
+    probe::offer(&[Kind::Steal]);
+    let both = Kind::Park.runtime_bit() | Kind::Steal.runtime_bit();
+    assert_eq!(reader.page().offered_kinds, both);
 }
 
 #[test]

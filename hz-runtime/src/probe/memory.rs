@@ -276,7 +276,7 @@ fn describe(memory: &Memory) {
     store(&page.stacks_offset, layout.stacks);
     count(&page.stacks_slots, layout.sizes.stacks);
     page.flight_kinds.store(memory.flight_kinds, Ordering::Relaxed);
-    page.offered_kinds.store(super::status::OFFERED.load(Ordering::Relaxed), Ordering::Relaxed);
+    page.offered_kinds.store(super::status::offered(), Ordering::Relaxed);
     page.alloc_mean_bytes
         .store(super::status::ALLOC_MEAN_BYTES.load(Ordering::Relaxed), Ordering::Relaxed);
 }

@@ -40,4 +40,4 @@ pub use sites::{
     park, queue_depth, register_thread, steal, timer_fired, unpark, worker_started, worker_tick,
 };
 pub use status::{Status, is_on, offer, set_alloc_mean_bytes, start, status};
-pub use task::{Spawn, TaskProbe, TaskRef};
+pub use task::{Enclosing, PollEnd, Spawn, TaskProbe, TaskRef};

@@ -7,8 +7,8 @@ use hz_probes_ebpf::Kind;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Kinds that this runtime can tell.
-pub(super) static OFFERED: AtomicU64 = AtomicU64::new(kinds::ALL);
+/// Kinds that runtimes in this process said they can tell; 0: none said so.
+static OFFERED: AtomicU64 = AtomicU64::new(0);
 /// As `RingPage::alloc_mean_bytes`.
 pub(super) static ALLOC_MEAN_BYTES: AtomicU64 = AtomicU64::new(0);
 
@@ -58,13 +58,20 @@ pub fn is_on(kind: Kind) -> bool {
     kinds::is_on(kind)
 }
 
-/// Says which kinds this runtime can tell at all, so that readers don't take silence for a zero. All,
-/// if it is never called.
-pub fn offer(offered: &[Kind]) {
-    let mask = kinds::mask(offered);
-    OFFERED.store(mask, Ordering::Relaxed);
+/// Says which kinds a runtime can tell at all, so that readers don't take silence for a zero. If there
+/// are several runtimes in the process it is all that any of them can; if none says so, every kind.
+pub fn offer(kinds: &[Kind]) {
+    OFFERED.fetch_or(kinds::mask(kinds), Ordering::Relaxed);
     if let Some(memory) = memory::get() {
-        memory.page.offered_kinds.store(mask, Ordering::Relaxed);
+        memory.page.offered_kinds.store(offered(), Ordering::Relaxed);
+    }
+}
+
+/// As `RingPage::offered_kinds`.
+pub(super) fn offered() -> u64 {
+    match OFFERED.load(Ordering::Relaxed) {
+        0 => kinds::ALL,
+        offered => offered,
     }
 }
 

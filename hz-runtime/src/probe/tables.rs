@@ -60,6 +60,9 @@ fn locked<R>(run: impl FnOnce(&mut Tables) -> R) -> R {
 
 impl Tables {
     fn text(&mut self, memory: &Memory, text: &str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
         if let Some(number) = self.texts.get(text) {
             return *number;
         }

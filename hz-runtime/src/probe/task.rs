@@ -9,8 +9,8 @@ use super::{Cause, cause, memory, tables};
 use crate::clock;
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{
-    END_CANCELLED, END_COMPLETED, END_PANICKED, POLL_PANICKED, POLL_PENDING, POLL_READY, TASK_DONE,
-    WAKE_SPAWN,
+    END_CANCELLED, END_COMPLETED, END_PANICKED, END_UNKNOWN, POLL_OVER, POLL_PANICKED,
+    POLL_PENDING, POLL_READY, TASK_DONE, WAKE_SPAWN,
 };
 use std::mem;
 use std::panic::Location;
@@ -24,13 +24,45 @@ pub struct Spawn<'a> {
     pub name: Option<&'a str>,
     /// Where it was spawned.
     pub location: &'static Location<'static>,
-    /// Type of its future (`std::any::type_name`).
+    /// Type of its future (`std::any::type_name`); empty: not known.
     pub future: &'static str,
     /// Size of its future, bytes.
     pub future_bytes: usize,
     /// Priority, 0 the highest of four.
     pub priority: u8,
 }
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PollEnd {
+    /// The task goes on later.
+    Pending,
+    /// The task has its result.
+    Ready,
+    /// The task panicked.
+    Panicked,
+    /// The task is over; the runtime does not know how.
+    Over,
+}
+
+impl PollEnd {
+    #[inline]
+    const fn wire(self) -> u32 {
+        match self {
+            Self::Pending => POLL_PENDING,
+            Self::Ready => POLL_READY,
+            Self::Panicked => POLL_PANICKED,
+            Self::Over => POLL_OVER,
+        }
+    }
+}
+
+/// What was being polled when [`TaskProbe::poll_begin`] was called: nothing, or the task that blocks
+/// on this one.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the poll ends with it"]
+pub struct Enclosing(Current);
 
 /// A task's id and place in the task directory, kept beside its future.
 ///
@@ -102,16 +134,18 @@ impl TaskProbe {
     /// `task_end` when it is ready or has panicked. A panic goes on.
     #[inline]
     pub fn poll<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let polling = Polling { probe: self, before: self.begin() };
+        let polling = Polling { probe: self, enclosing: self.poll_begin() };
         let polled = poll();
-        let before = polling.before;
+        let enclosing = polling.enclosing;
         mem::forget(polling);
-        self.end(before, if polled.is_ready() { POLL_READY } else { POLL_PENDING });
+        self.poll_end(enclosing, if polled.is_ready() { PollEnd::Ready } else { PollEnd::Pending });
         polled
     }
 
+    /// The first half of [`TaskProbe::poll`], for a runtime that calls back before a poll and after
+    /// it. [`TaskProbe::poll_end`] must follow on this thread; polls within polls end first.
     #[inline]
-    fn begin(&self) -> Current {
+    pub fn poll_begin(&self) -> Enclosing {
         thread::with(|local| {
             let worker = local.worker.get();
             emit(Kind::PollBegin, |_| self.record(u32::from(self.priority), worker, 0));
@@ -123,25 +157,27 @@ impl TaskProbe {
                 slot.words.poll_begins(worker, polls, stamp);
             }
             let words = self.slot.map(|slot| slot.words);
-            local.current.replace(Current { task: self.id, words, has_told: false })
+            Enclosing(local.current.replace(Current { task: self.id, words, has_told: false }))
         })
     }
 
-    /// The directory is told before the caller can have the task polled elsewhere.
+    /// The second half of [`TaskProbe::poll`], with what the first returned.
+    // The directory is told before the caller can have the task polled elsewhere.
     #[inline]
-    fn end(&self, before: Current, outcome: u32) {
+    pub fn poll_end(&self, enclosing: Enclosing, end: PollEnd) {
         thread::with(|local| {
             let worker = local.worker.get();
-            let has_told = local.current.replace(before).has_told;
-            emit(Kind::PollEnd, |_| self.record(outcome, worker, 0));
-            match outcome {
-                POLL_PENDING => {
+            let has_told = local.current.replace(enclosing.0).has_told;
+            emit(Kind::PollEnd, |_| self.record(end.wire(), worker, 0));
+            match end {
+                PollEnd::Pending => {
                     if let Some(slot) = self.slot {
                         slot.words.poll_pends(worker, has_told);
                     }
                 }
-                POLL_READY => self.over(worker, END_COMPLETED),
-                _ => self.over(worker, END_PANICKED),
+                PollEnd::Ready => self.over(worker, END_COMPLETED),
+                PollEnd::Panicked => self.over(worker, END_PANICKED),
+                PollEnd::Over => self.over(worker, END_UNKNOWN),
             }
         });
     }
@@ -222,12 +258,12 @@ impl Drop for TaskProbe {
 /// Ends the poll if it unwinds.
 struct Polling<'a> {
     probe: &'a TaskProbe,
-    before: Current,
+    enclosing: Enclosing,
 }
 
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
-        self.probe.end(self.before, POLL_PANICKED);
+        self.probe.poll_end(self.enclosing, PollEnd::Panicked);
     }
 }
 

@@ -44,7 +44,7 @@ enum Turn {
 }
 
 /// The task that is being polled.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Current {
     pub(super) task: u64,
     /// Its line in the directory, if it has one.
