@@ -9,6 +9,9 @@ mod join;
 pub mod pool;
 pub mod probe;
 #[cfg(feature = "executor")]
+#[expect(dead_code, reason = "sockets register with it")]
+mod reactor;
+#[cfg(feature = "executor")]
 mod runtime;
 #[cfg(feature = "executor")]
 mod scheduler;

@@ -5,27 +5,27 @@ pub(crate) mod cell;
 mod idle;
 mod inject;
 mod queue;
-mod reactor;
 pub(crate) mod registry;
 mod sync;
 mod threads;
 mod worker;
 
 use crate::probe::Spawn;
+use crate::reactor::Reactor;
 use crate::task::Priority;
 use cell::Owned;
-use reactor::Reactor;
+
 use registry::Shard;
 use std::io;
 use std::sync::Arc;
 pub(crate) use threads::Threads;
-pub(crate) use worker::current_worker;
+pub(crate) use worker::{current_worker, index_in};
 
 /// A runtime as all who hold it share it: its handles, workers, and by [`Shard::core`] its tasks.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) name: String,
-    pub(crate) reactor: Reactor,
+    pub(crate) reactor: Arc<Reactor>,
     /// One per worker, and one for all other threads.
     shards: Box<[Arc<Shard>]>,
     scheduler: Scheduler,
@@ -44,7 +44,7 @@ impl Core {
         name: String,
         workers: usize,
     ) -> io::Result<(Arc<Self>, Vec<worker::Seed>)> {
-        let reactor = Reactor::new(workers)?;
+        let reactor = Arc::new(Reactor::new(workers)?);
         let (threads, seeds) = Threads::new(workers);
         let core = Arc::new_cyclic(|core| Self {
             name,
@@ -67,7 +67,7 @@ impl Core {
         F::Output: Send + 'static,
     {
         let foreign = self.shards.len() - 1;
-        let shard = Arc::clone(&self.shards[worker::index_in(self).unwrap_or(foreign)]);
+        let shard = Arc::clone(&self.shards[index_in(self).unwrap_or(foreign)]);
         let made = cell::Made { spawn, priority, shard };
         match &self.scheduler {
             Scheduler::Threads(_) => cell::spawn(future, made, worker::schedule),

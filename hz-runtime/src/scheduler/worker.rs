@@ -58,7 +58,7 @@ pub(crate) fn current_worker() -> Option<usize> {
 }
 
 /// The worker of `core` that this thread is.
-pub(super) fn index_in(core: &Arc<Core>) -> Option<usize> {
+pub(crate) fn index_in(core: &Arc<Core>) -> Option<usize> {
     with_current(|worker| {
         worker.filter(|worker| Arc::ptr_eq(&worker.core, core)).map(|worker| worker.index)
     })
