@@ -72,7 +72,7 @@ pub fn showable(text: &str) -> String {
 /// `count` and its noun, in the plural if need be.
 #[must_use]
 pub fn plural(value: u64, noun: &str) -> String {
-    let ending = if noun.ends_with("ch") { "es" } else { "s" };
+    let ending = if noun.ends_with("ch") || noun.ends_with('s') { "es" } else { "s" };
     format!("{} {noun}{}", count(value), if value == 1 { "" } else { ending })
 }
 

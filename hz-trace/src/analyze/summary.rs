@@ -233,7 +233,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         bpf: state.bpf.clone(),
         contradictions: model.contradictions,
         check: check(model),
-        not_collected: meta.not_collected.clone(),
+        not_collected: state.not_collected(meta),
         own: own_use(state, duration_ns),
     }
 }

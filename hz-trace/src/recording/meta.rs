@@ -26,10 +26,28 @@ pub struct Meta {
     pub probes: Vec<String>,
     /// What was asked for or is usual and cannot be had on this host, with the reason.
     pub not_collected: Vec<String>,
+    /// Async runtimes that were found when the recording began; [`State::runtimes`] has all.
+    pub runtimes: Vec<RuntimeProcess>,
     /// Functions that user probes were put on, by the number their records carry.
     pub uprobes: Vec<String>,
     /// Layout of every record kind the recorder knew.
     pub schema: Vec<RecordSchema>,
+}
+
+/// A process whose async tasks were recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeProcess {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// Worker threads of its runtime.
+    pub workers: u32,
+    /// Kinds of records that its runtime does not tell.
+    pub not_told: Vec<String>,
+    /// Error of its clock when the runtime last compared it with `CLOCK_MONOTONIC`, nanoseconds.
+    pub clock_error_ns: u64,
 }
 
 /// What a recording is about.
@@ -108,9 +126,21 @@ pub struct State {
     pub bpf: Vec<BpfCost>,
     /// What hz itself took.
     pub own: OwnCost,
+    /// Async runtimes that were found so far.
+    pub runtimes: Vec<RuntimeProcess>,
+    /// What could not be collected so far, with the reason: what [`Meta::not_collected`] says, and
+    /// more.
+    pub not_collected: Vec<String>,
 }
 
 impl State {
+    /// What could not be collected, as the recording's beginning and this state say.
+    #[must_use]
+    pub fn not_collected(&self, meta: &Meta) -> Vec<String> {
+        let new = self.not_collected.iter().filter(|reason| !meta.not_collected.contains(reason));
+        meta.not_collected.iter().chain(new).cloned().collect()
+    }
+
     /// Records that were lost, wherever.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -150,6 +180,15 @@ impl LedgerRow {
             ring_full: loss.ring_full,
             read_failed: loss.read_failed,
         }
+    }
+
+    /// Adds the counters of another row of the same site.
+    pub fn add(&mut self, other: &Self) {
+        self.seen = self.seen.saturating_add(other.seen);
+        self.submitted = self.submitted.saturating_add(other.submitted);
+        self.filtered = self.filtered.saturating_add(other.filtered);
+        self.ring_full = self.ring_full.saturating_add(other.ring_full);
+        self.read_failed = self.read_failed.saturating_add(other.read_failed);
     }
 
     /// Records that should have been written and were not.

@@ -20,6 +20,9 @@ pub(super) const STREAM_HOST: u16 = 0x8001;
 /// The stream of user probes.
 pub(super) const STREAM_UPROBES: u16 = 0x8002;
 
+/// The first stream of async runtimes: one for each of their processes and each ring.
+pub(super) const STREAM_RUNTIMES: u16 = 0x9000;
+
 /// A batch is written when it is this old, so that a kill costs little.
 const AGE_MAX: Duration = Duration::from_millis(250);
 

@@ -1,12 +1,16 @@
 //! A recording from start to end: check, load, attach, drain, account. The only place that wires
 //! sources to a file.
 
+mod candidates;
 mod collector;
 mod disk;
+mod observer;
 mod own;
+mod runtimes;
 mod target;
 mod user_probes;
 
+pub use observer::{Observer, Outcome, Progress};
 pub use target::TargetSpec;
 
 use crate::{
@@ -19,10 +23,10 @@ use crate::{
 use collector::{Collector, STREAM_SNAPSHOT, STREAM_UPROBES};
 use disk::Disk;
 use own::OwnMeter;
+use runtimes::Runtimes;
 use std::{
     cell::RefCell,
     io::{self, Write},
-    process::ExitStatus,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -105,42 +109,6 @@ pub enum RecordError {
     Write(#[source] io::Error),
 }
 
-/// What a recording in progress tells.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Since recording began.
-    pub elapsed: Duration,
-    /// Records received.
-    pub records: u64,
-    /// Records lost so far.
-    pub lost: u64,
-}
-
-/// Follows a recording and may end it.
-pub trait Observer {
-    /// Everything is attached; `hook` is what the programs got.
-    fn recording(&mut self, meta: &Meta);
-    /// Something the user should know, before recording begins.
-    fn warn(&mut self, warning: &str);
-    /// About once a second.
-    fn progress(&mut self, progress: &Progress);
-    /// Asked every few milliseconds: whether to end the recording now.
-    fn wants_stop(&mut self) -> bool;
-}
-
-/// How a recording ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What was recorded.
-    pub meta: Meta,
-    /// The final ledger and cost.
-    pub state: State,
-    /// How the command ended, if there was one and it has.
-    pub command_status: Option<ExitStatus>,
-    /// Length of the file in bytes.
-    pub file_bytes: u64,
-}
-
 /// Records into `out` until the duration is over, the target has ended or the observer says so.
 ///
 /// # Errors
@@ -171,7 +139,8 @@ pub fn record<W: Write + Send + 'static>(
         settings.is_verbose,
     )?;
     user_probes.warnings().for_each(|warning| observer.warn(&warning));
-    let probes = Probes { sched, user_probes };
+    let runtimes = Runtimes::of(&attached, settings.follow_children);
+    let probes = Probes { sched, user_probes, runtimes };
     Session::begin(settings, probes, attached, own, out)?.run(observer)
 }
 
@@ -180,6 +149,7 @@ pub fn record<W: Write + Send + 'static>(
 struct Probes {
     sched: Sched,
     user_probes: UserProbes,
+    runtimes: Runtimes,
 }
 
 impl Probes {
@@ -187,7 +157,8 @@ impl Probes {
     fn names(&self) -> Vec<String> {
         let sched = format!("sched ({})", self.sched.hook());
         let uprobe = self.user_probes.is_on().then(|| "uprobe".to_owned());
-        std::iter::once(sched).chain(uprobe).collect()
+        let runtime = self.runtimes.is_on().then(|| "runtime".to_owned());
+        std::iter::once(sched).chain(uprobe).chain(runtime).collect()
     }
 
     fn ledger_and_cost(&self) -> (Vec<LedgerRow>, Vec<BpfCost>) {
@@ -198,7 +169,15 @@ impl Probes {
             cost.push(BpfCost { program, skipped_by_kernel, ..BpfCost::default() });
         }
         ledger.extend(rows);
+        ledger.extend(self.runtimes.ledger());
         (ledger, cost)
+    }
+
+    /// What cannot be had here, as far as is known now.
+    fn not_collected(&self) -> Vec<String> {
+        let mut missing = missing_tracepoints(&self.sched);
+        missing.extend(self.runtimes.not_collected());
+        missing
     }
 
     fn detach(&mut self) {
@@ -232,6 +211,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, RecordError> {
         probes.sched.measure(settings.always_measure);
         let start_ns = probes.sched.attach()?;
+        probes.runtimes.attach();
         let meta = Meta {
             hz_version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::name(),
@@ -241,7 +221,8 @@ impl<'a> Session<'a> {
             start_realtime_ns: clock::realtime_ns(),
             target: attached.target,
             probes: probes.names(),
-            not_collected: missing_tracepoints(&probes.sched),
+            not_collected: probes.not_collected(),
+            runtimes: probes.runtimes.found().to_vec(),
             uprobes: probes.user_probes.names(),
             schema: schema(),
         };
@@ -267,11 +248,13 @@ impl<'a> Session<'a> {
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
         let sink = Rc::clone(&self.collector);
-        let drain = self
-            .probes
-            .sched
-            .drain(move |ring, record: &[u8]| sink.borrow_mut().push(ring, record))?;
+        let newcomers = self.probes.runtimes.newcomers();
+        let drain = self.probes.sched.drain(move |ring, record: &[u8]| {
+            newcomers.notice(record);
+            sink.borrow_mut().push(ring, record);
+        })?;
         self.snapshot(false)?;
+        self.probes.runtimes.begin(&mut self.collector.borrow_mut());
         self.own.mark_started();
         observer.recording(&self.meta);
         self.watch.release()?;
@@ -287,6 +270,7 @@ impl<'a> Session<'a> {
         self.probes.detach();
         let end_ns = clock::monotonic_ns();
         self.drain(&drain)?;
+        self.probes.runtimes.end(&mut self.collector.borrow_mut());
         self.tell_untold();
         self.hand_over(true)?;
         self.finish(&because, end_ns)
@@ -297,6 +281,7 @@ impl<'a> Session<'a> {
         let collector = Rc::clone(&self.collector);
         let mut keep = |record: &[u8]| collector.borrow_mut().push(STREAM_UPROBES, record);
         self.probes.user_probes.drain(&mut keep);
+        self.probes.runtimes.drain(&mut self.collector.borrow_mut());
         for _ in 0..DRAINS_PER_TICK {
             let is_empty = !drain.run();
             self.hand_over(false)?;
@@ -381,6 +366,8 @@ impl<'a> Session<'a> {
             own: OwnCost { bpf_ns, ..own },
             ledger,
             bpf,
+            runtimes: self.probes.runtimes.found().to_vec(),
+            not_collected: self.probes.not_collected(),
         }
     }
 
