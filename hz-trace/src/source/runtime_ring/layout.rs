@@ -9,10 +9,10 @@ use std::{mem::offset_of, sync::atomic::Ordering};
 
 /// More rings than any process has threads that emit.
 const RINGS_MAX: u32 = 4096;
-/// The largest ring that is read: 32 MiB.
-const RING_SLOTS_MAX: u32 = 1 << 20;
+/// The largest ring that is read.
+const RING_SLOTS_MAX: u32 = 1 << 24;
 /// The largest directory or table that is read.
-const SLOTS_MAX: u32 = 1 << 22;
+const SLOTS_MAX: u32 = 1 << 24;
 
 /// Equal parts of the memory, one after the other, all within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,6 @@ pub(super) struct Layout {
     pub(super) pid: u32,
     pub(super) start_ns: u64,
     pub(super) clock: u32,
-    pub(super) workers: u32,
     pub(super) flight_kinds: u64,
     pub(super) offered_kinds: u64,
     pub(super) alloc_mean_bytes: u64,
@@ -82,6 +81,7 @@ macro_rules! field {
     };
 }
 
+pub(super) const WORKERS: u64 = field!(workers);
 pub(super) const LEASES_CHANGED: u64 = field!(leases_changed);
 pub(super) const PAIRS_WRITTEN: u64 = field!(pairs_written);
 pub(super) const DIRECTORY_OVERFLOW: u64 = field!(directory_overflow);
@@ -118,7 +118,7 @@ impl Layout {
         let at = |field| map.load(field);
         let ring_slots = map.load_half(field!(ring_slots));
         if !ring_slots.is_power_of_two() || ring_slots > RING_SLOTS_MAX {
-            return Err("its rings' length is no power of two up to 1,048,576");
+            return Err("its rings' length is no power of two up to 16,777,216");
         }
         if at(field!(bytes)) > map.bytes() {
             return Err("it says to be longer than it is");
@@ -134,7 +134,6 @@ impl Layout {
             pid: map.load_half(field!(pid)),
             start_ns: at(field!(start_ns)),
             clock: map.load_half(field!(clock)),
-            workers: map.load_half(field!(workers)),
             flight_kinds: at(field!(flight_kinds)),
             offered_kinds: at(field!(offered_kinds)),
             alloc_mean_bytes: at(field!(alloc_mean_bytes)),
@@ -189,7 +188,7 @@ fn growing(map: &Map, place: [u64; 3], slot_bytes: usize) -> Result<Growing, &'s
     let [offset_at, slots_at, used_at] = place;
     let count = map.load_half(slots_at);
     if count > SLOTS_MAX {
-        return Err("a table has more than 4,194,304 slots");
+        return Err("a table has more than 16,777,216 slots");
     }
     let region = region(map, map.load(offset_at), slot_bytes as u64, count)?;
     Ok(Growing { region, used_at })

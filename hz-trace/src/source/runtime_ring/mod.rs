@@ -34,7 +34,7 @@ use hz_probes_ebpf::{
     Header, Kind,
     runtime::{RuntimeFound, SpawnSite, Text},
 };
-use layout::{CLOCK_ERROR_NS, DIRECTORY_OVERFLOW, Layout};
+use layout::{CLOCK_ERROR_NS, DIRECTORY_OVERFLOW, Layout, WORKERS};
 use map::Map;
 
 /// Every kind that a ring can carry: bit `kind − 16`.
@@ -111,10 +111,10 @@ impl RuntimeMemory {
         tables::site(&self.map, &self.layout, number)
     }
 
-    /// Workers of the runtime, as it says.
+    /// Workers of the runtime so far, as it says.
     #[must_use]
-    pub const fn workers(&self) -> u32 {
-        self.layout.workers
+    pub fn workers(&self) -> u32 {
+        self.map.load_half(WORKERS)
     }
 
     /// When the process mapped the memory, as it says, nanoseconds of `CLOCK_MONOTONIC`.
@@ -138,7 +138,7 @@ impl RuntimeMemory {
     /// What it is, as a record.
     fn found(&self, time_ns: u64, asked_kinds: u64) -> RuntimeFound {
         let kind = Kind::RuntimeFound as u16;
-        let (pid, arg) = (self.pid, self.layout.workers);
+        let (pid, arg) = (self.pid, self.workers());
         RuntimeFound {
             header: Header { time_ns, kind, cpu: u16::MAX, tid: 0, pid, arg },
             flight_kinds: self.layout.flight_kinds,

@@ -21,6 +21,10 @@ use zerocopy::IntoBytes as _;
 /// Lane of what is the process's own; ring `n` has lane `n + 1`.
 const LANE_PROCESS: u16 = 0;
 
+/// Records taken before the reader looks at anything else: what rings of 65,536 slots hold of 16
+/// workers.
+const RECORDS_PER_DRAIN: usize = 1 << 20;
+
 /// Takes a record of a lane. Records of one lane come in the order of their times, or nearly.
 pub(super) type Each<'a> = dyn FnMut(u16, &[u8]) + 'a;
 
@@ -37,6 +41,7 @@ pub struct RuntimeReader {
     told: Told,
     threads: Threads,
     chunk: Vec<Record>,
+    first_lane: usize,
     /// Whatever tables gained since then was added since then.
     tables_read_ns: u64,
     has_begun: bool,
@@ -94,6 +99,7 @@ impl RuntimeReader {
             told: Told::default(),
             threads: Threads::new(*pid),
             chunk: Vec::with_capacity(CHUNK),
+            first_lane: 0,
             tables_read_ns: 0,
             has_begun: false,
             has_lost: false,
@@ -116,7 +122,7 @@ impl RuntimeReader {
         u16::try_from(self.lanes.len() + 1).unwrap_or(u16::MAX)
     }
 
-    /// Calls `each(lane, record)` with everything that the rings hold now.
+    /// Calls `each(lane, record)` with what the rings hold now, up to a bound.
     pub fn drain(&mut self, each: &mut Each<'_>) {
         self.lease.renew(&self.memory.map, &self.memory.layout);
         self.threads.allow_look();
@@ -129,9 +135,14 @@ impl RuntimeReader {
             self.begin(each);
         }
         self.tell_tables(each);
-        for (place, head) in heads.into_iter().enumerate() {
-            self.drain_lane(place, head, each);
+        let mut budget = RECORDS_PER_DRAIN;
+        let count = heads.len();
+        for turn in 0..count {
+            // Whoever was first last time is last now: a ring that is always full starves nobody.
+            let place = (self.first_lane + turn) % count;
+            self.drain_lane(place, heads[place], &mut budget, each);
         }
+        self.first_lane = (self.first_lane + 1) % count.max(1);
     }
 
     /// Calls `each` with every task that lives now.
@@ -191,11 +202,12 @@ impl RuntimeReader {
         self.tables.submitted += self.told.tell(map, layout, header, &mut each);
     }
 
-    fn drain_lane(&mut self, place: usize, until: u64, each: &mut Each<'_>) {
+    fn drain_lane(&mut self, place: usize, until: u64, budget: &mut usize, each: &mut Each<'_>) {
         let Self { memory, lanes, threads, chunk, asked_kinds, has_lost, .. } = self;
         let Some(lane) = lanes.get_mut(place) else { return };
         let mut output = Output { memory, threads, kinds: *asked_kinds, each };
-        while lane.ring.cursor() < until {
+        while lane.ring.cursor() < until && *budget > 0 {
+            *budget = budget.saturating_sub(CHUNK);
             let Some(look) = lane.ring.copy(&memory.map, until, chunk) else { break };
             if look.lost > 0 {
                 *has_lost = true;
