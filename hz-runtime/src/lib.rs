@@ -25,5 +25,6 @@ pub use {
     handle::{EnterGuard, Handle},
     join::{JoinError, JoinHandle},
     runtime::{BuildError, Builder, Runtime},
+    scheduler::Schedule,
     task::{Priority, TaskMeta, spawn, spawn_with, yield_now},
 };

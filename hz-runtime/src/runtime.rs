@@ -2,7 +2,7 @@
 
 use crate::handle::{EnterGuard, Handle};
 use crate::join::JoinHandle;
-use crate::scheduler::{Core, current_worker};
+use crate::scheduler::{Core, Mode, ModeError, Schedule, current_worker};
 use crate::task::TaskMeta;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::pin::pin;
@@ -21,6 +21,7 @@ pub struct Builder {
     worker_threads: Option<usize>,
     pin_workers: bool,
     blocking_threads: usize,
+    mode: Option<Mode>,
 }
 
 impl Default for Builder {
@@ -31,6 +32,7 @@ impl Default for Builder {
             worker_threads: None,
             pin_workers: false,
             blocking_threads: 512,
+            mode: None,
         }
     }
 }
@@ -66,12 +68,35 @@ impl Builder {
         self
     }
 
+    /// Runs everything on the thread that is in `block_on`, in an order that follows from the seed
+    /// alone, with a clock that jumps from timer to timer: the same seed and the same input give the
+    /// same [`Schedule`]. For tests; also to be had by `HZ_SCHEDULER_MODE=deterministic` and `HZ_SEED`.
+    ///
+    /// Files and other threads are served and are not decided by the seed. When nothing can happen
+    /// any more, `block_on` panics. A failure prints its seed.
+    pub const fn deterministic(mut self, seed: u64) -> Self {
+        self.mode = Some(Mode::Deterministic { seed });
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
     ///
     /// What the kernel says if it gives no thread or no file descriptor.
     pub fn build(self) -> Result<Runtime, BuildError> {
+        let mode = self.mode.map_or_else(Mode::from_environment, Ok);
+        match mode.map_err(BuildError::from)? {
+            Mode::Threads => self.build_threads(),
+            Mode::Deterministic { seed } => {
+                let core = Core::deterministic(self.name, seed)
+                    .map_err(|source| BuildError::Reactor { source })?;
+                Ok(Runtime { handle: Handle::new(core), threads: Vec::new() })
+            }
+        }
+    }
+
+    fn build_threads(self) -> Result<Runtime, BuildError> {
         let workers = match self.worker_threads {
             Some(workers) => workers.max(1),
             None => thread::available_parallelism().map_or(1, usize::from),
@@ -116,6 +141,16 @@ fn pin_to(cpu: usize) {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// A variable of the environment says what no scheduler understands.
+    #[error("{name}={value} is not {expected}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        expected: &'static str,
+    },
     /// No reactor.
     #[error("cannot make the runtime's reactor; are there file descriptors left (ulimit -n)?")]
     Reactor {
@@ -130,6 +165,13 @@ pub enum BuildError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl From<ModeError> for BuildError {
+    fn from(error: ModeError) -> Self {
+        let ModeError { name, value, expected } = error;
+        Self::Setting { name, value, expected }
+    }
 }
 
 /// An async runtime whose every task can be followed onto its CPU.
@@ -187,11 +229,18 @@ impl Runtime {
         self.handle.spawn_with(meta, future)
     }
 
+    /// The schedule so far, of a deterministic runtime.
+    #[must_use]
+    pub fn schedule(&self) -> Option<Schedule> {
+        self.handle.core().schedule()
+    }
+
     /// Polls `future` on this thread until it is ready. It is no task; what it spawns is.
     ///
     /// # Panics
     ///
-    /// If this thread is a worker: its other tasks would wait.
+    /// If this thread is a worker: its other tasks would wait. A deterministic runtime panics when
+    /// nothing can happen any more.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         assert!(
@@ -199,6 +248,10 @@ impl Runtime {
             "block_on in a task would keep its worker's other tasks waiting"
         );
         let _entered = self.enter();
+        let future = match self.handle.core().run_deterministically(future) {
+            Ok(output) => return output,
+            Err(future) => future,
+        };
         let signal = Arc::new(Signal { thread: thread::current(), is_set: AtomicBool::new(false) });
         let waker = Waker::from(Arc::clone(&signal));
         let mut cx = Context::from_waker(&waker);

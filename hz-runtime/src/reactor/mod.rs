@@ -111,6 +111,17 @@ impl Reactor {
         self.workers[key.home].timers.remove(key.slot);
     }
 
+    /// The earliest deadline of all timers.
+    pub(crate) fn next_timer_ns(&self) -> Option<u64> {
+        let next = self.workers.iter().map(|worker| worker.timers.next_ns()).min();
+        next.filter(|next_ns| *next_ns != u64::MAX)
+    }
+
+    /// Whether any file is registered.
+    pub(crate) fn has_files(&self) -> bool {
+        self.workers.iter().any(|worker| !worker.sources.is_empty())
+    }
+
     fn choose_home(&self) -> usize {
         self.next_home.fetch_add(1, Ordering::Relaxed) % self.workers.len()
     }

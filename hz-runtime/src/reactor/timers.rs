@@ -5,8 +5,8 @@
 //! moved between levels. A removed timer leaves its heap entry behind; when more than half of the
 //! entries are such, they are swept, so that a removal costs constant time in the mean.
 
-use crate::clock::now_ns;
 use crate::probe::{self, Cause};
+use crate::scheduler::virtual_time::now_ns;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::mem;

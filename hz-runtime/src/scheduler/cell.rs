@@ -5,6 +5,7 @@ use crate::join::JoinError;
 use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef};
 use crate::task::Priority;
 use async_task::{Builder, FallibleTask, Runnable, ScheduleInfo, Task, WithInfo};
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -21,6 +22,7 @@ pub(crate) type Job = Runnable<Meta>;
 pub(crate) struct Meta {
     pub(crate) task: TaskRef,
     pub(crate) priority: Priority,
+    pub(crate) number: u64,
     is_aborted: AtomicBool,
     place: AtomicU32,
     pub(crate) shard: Arc<Shard>,
@@ -115,6 +117,8 @@ where
 pub(crate) struct Made<'a> {
     pub(crate) spawn: &'a Spawn<'a>,
     pub(crate) priority: Priority,
+    /// The scheduler's own number of it, if it numbers tasks.
+    pub(crate) number: u64,
     pub(crate) shard: Arc<Shard>,
 }
 
@@ -129,6 +133,7 @@ where
     let meta = Meta {
         task: probe.task(),
         priority: made.priority,
+        number: made.number,
         is_aborted: AtomicBool::new(false),
         place: AtomicU32::new(NOWHERE),
         shard: made.shard,
@@ -144,6 +149,15 @@ where
     // the future keeps the metadata's address and not its borrow.
     let (job, task) = unsafe { builder.spawn_unchecked(body, WithInfo::from(schedule)) };
     (job, Owned::new(task))
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Polls of tasks that have panicked on this thread.
+pub(super) fn panics() -> u64 {
+    PANICS.get()
 }
 
 /// A task's future.
@@ -184,7 +198,10 @@ impl<F: Future> Future for Body<F> {
         let ended = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
-            Err(panic) => Err(JoinError::panicked(probe.id(), panic)),
+            Err(panic) => {
+                PANICS.set(PANICS.get() + 1);
+                Err(JoinError::panicked(probe.id(), panic))
+            }
         };
         let ended = match this.drop_future() {
             Err(panic) if ended.is_ok() => Err(JoinError::panicked(this.probe.id(), panic)),

@@ -2,19 +2,24 @@
 
 pub(crate) mod budget;
 pub(crate) mod cell;
+mod deterministic;
 mod idle;
 mod inject;
+mod mode;
 mod queue;
 pub(crate) mod registry;
 mod sync;
 mod threads;
+pub(crate) mod virtual_time;
 mod worker;
 
 use crate::probe::Spawn;
 use crate::reactor::Reactor;
 use crate::task::Priority;
 use cell::Owned;
-
+use deterministic::Deterministic;
+pub use deterministic::Schedule;
+pub(crate) use mode::{Mode, ModeError};
 use registry::Shard;
 use std::io;
 use std::sync::Arc;
@@ -36,6 +41,8 @@ pub(crate) struct Core {
 enum Scheduler {
     /// Worker threads that steal from each other.
     Threads(Threads),
+    /// One thread and a seed.
+    Deterministic(Deterministic),
 }
 
 impl Core {
@@ -55,6 +62,38 @@ impl Core {
         Ok((core, seeds))
     }
 
+    /// A runtime of one thread: the one in `block_on`.
+    pub(crate) fn deterministic(name: String, seed: u64) -> io::Result<Arc<Self>> {
+        let reactor = Arc::new(Reactor::new(1)?);
+        Ok(Arc::new_cyclic(|core| Self {
+            name,
+            reactor,
+            shards: [Arc::new(Shard::new(core.clone()))].into(),
+            scheduler: Scheduler::Deterministic(Deterministic::new(seed)),
+        }))
+    }
+
+    /// Runs `future` as the deterministic scheduler does; gives it back if another one is at work.
+    pub(crate) fn run_deterministically<F: Future>(
+        self: &Arc<Self>,
+        future: F,
+    ) -> Result<F::Output, F> {
+        match &self.scheduler {
+            Scheduler::Threads(_) => Err(future),
+            Scheduler::Deterministic(scheduler) => {
+                Ok(deterministic::block_on(self, scheduler, future))
+            }
+        }
+    }
+
+    /// The deterministic scheduler's schedule so far.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        match &self.scheduler {
+            Scheduler::Threads(_) => None,
+            Scheduler::Deterministic(scheduler) => Some(scheduler.schedule()),
+        }
+    }
+
     /// Spawns a task.
     pub(crate) fn spawn<F>(
         self: &Arc<Self>,
@@ -68,9 +107,13 @@ impl Core {
     {
         let foreign = self.shards.len() - 1;
         let shard = Arc::clone(&self.shards[index_in(self).unwrap_or(foreign)]);
-        let made = cell::Made { spawn, priority, shard };
+        let mut made = cell::Made { spawn, priority, number: 0, shard };
         match &self.scheduler {
             Scheduler::Threads(_) => cell::spawn(future, made, worker::schedule),
+            Scheduler::Deterministic(scheduler) => {
+                made.number = scheduler.number();
+                cell::spawn(future, made, deterministic::schedule)
+            }
         }
     }
 
@@ -84,11 +127,15 @@ impl Core {
         let wakers: Vec<_> = self.shards.iter().flat_map(|shard| shard.close()).collect();
         match &self.scheduler {
             Scheduler::Threads(threads) => threads.close(),
+            Scheduler::Deterministic(_) => {}
         }
         crate::probe::with_cause(crate::probe::Cause::Cancel, || {
             wakers.into_iter().for_each(std::task::Waker::wake);
         });
         self.notify_all();
+        if let Scheduler::Deterministic(scheduler) = &self.scheduler {
+            scheduler.drain(self);
+        }
     }
 
     /// Whether it is closed and all tasks are gone.
@@ -110,6 +157,7 @@ impl Core {
                     self.reactor.notify(worker);
                 }
             }
+            Scheduler::Deterministic(_) => {}
         }
     }
 }

@@ -82,6 +82,7 @@ fn inject(job: Job) {
     let Some(core) = job.metadata().shard.core().upgrade() else { return };
     match &core.scheduler {
         Scheduler::Threads(threads) => threads.inject(&core, job),
+        Scheduler::Deterministic(_) => unreachable!("its tasks have a `schedule` of its own"),
     }
 }
 
@@ -122,6 +123,7 @@ impl Worker {
     fn threads(&self) -> &Threads {
         match &self.core.scheduler {
             Scheduler::Threads(threads) => threads,
+            Scheduler::Deterministic(_) => unreachable!("it has no worker threads"),
         }
     }
 
