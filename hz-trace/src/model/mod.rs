@@ -1,13 +1,20 @@
-//! What happened: events folded into the life of every thread and CPU. Pure.
+//! What happened: events folded into the life of every thread, CPU and task. Pure.
 //!
-//! A [`Thread`]'s life and a [`Cpu`]'s time are **tiled**: each tile begins where the one before
+//! A [`Thread`]'s and a [`Task`]'s life and a [`Cpu`]'s time are **tiled**: each tile begins where the one before
 //! ends, so states cannot overlap and always sum to the life. What was not seen is a tile too
-//! ([`State::Unknown`], [`Who::Unknown`]), never a gap.
+//! ([`State::Unknown`], [`TaskState::Unknown`], [`Who::Unknown`]), never a gap.
 
 mod fold;
+mod runtimes;
+mod tasks;
 
 pub use fold::Folder;
 use hz_probes_ebpf::Comm;
+pub use runtimes::{
+    BlockingCall, Depth, Mark, Park, Runtime, RuntimeLoss, Site, Steal, TimerFired, UserSpan,
+    Worker,
+};
+pub use tasks::{Object, ObjectIndex, Task, TaskIndex, TaskSpan, TaskState, TaskTile, Why};
 
 /// A thread's place in [`Model::threads`]. Thread ids are reused by the kernel, these are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -270,6 +277,12 @@ pub struct Model {
     pub cpus: Vec<Cpu>,
     /// Calls that user probes saw, by start.
     pub calls: Vec<Call>,
+    /// Async runtimes, in the order of appearance.
+    pub runtimes: Vec<Runtime>,
+    /// Tasks of async runtimes, in the order of appearance.
+    pub tasks: Vec<Task>,
+    /// What tasks wait for.
+    pub objects: Vec<Object>,
     /// Switch records folded.
     pub switches: u64,
     /// Records folded, of all kinds.

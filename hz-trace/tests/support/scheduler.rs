@@ -88,7 +88,8 @@ pub(crate) struct Scheduler {
     /// The same as far as the records tell.
     pub(crate) told: Vec<Vec<(u64, Had)>>,
     pub(crate) now_ns: u64,
-    current: Vec<Option<usize>>,
+    /// The thread that each CPU runs.
+    pub(crate) current: Vec<Option<usize>>,
     is_filtered: bool,
 }
 

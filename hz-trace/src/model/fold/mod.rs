@@ -1,6 +1,9 @@
 //! Folds events, in the order of their time, into a [`Model`].
 
 mod lives;
+mod runtimes;
+mod task_loss;
+mod tasks;
 mod tiles;
 
 use super::{
@@ -39,6 +42,10 @@ pub struct Folder {
     threads: Vec<ThreadNow>,
     cpus: Vec<CpuNow>,
     open_calls: FxHashMap<(ThreadIndex, u32), Vec<usize>>,
+    runtimes: runtimes::RuntimesNow,
+    /// Time of the kernel's last record. Those of runtimes do not move it: theirs is another clock,
+    /// read in a process that may lie.
+    now_ns: u64,
 }
 
 impl Folder {
@@ -54,6 +61,8 @@ impl Folder {
             threads: Vec::new(),
             cpus: Vec::new(),
             open_calls: FxHashMap::default(),
+            runtimes: runtimes::RuntimesNow::default(),
+            now_ns: start_ns,
         }
     }
 
@@ -66,8 +75,12 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
+        if self.fold_runtime(event) {
+            return;
+        }
         let time_ns = event.header().time_ns;
-        if time_ns >= self.model.end_ns {
+        if time_ns >= self.now_ns {
+            self.now_ns = time_ns;
             self.model.end_ns = time_ns;
             self.apply(event);
         } else if time_ns >= self.model.start_ns || !is_of_a_state(event) {
@@ -75,7 +88,7 @@ impl Folder {
             late.header_mut().time_ns = match late {
                 // A call's time orders nothing but calls, and those are sorted in the end.
                 Event::Uprobe(_) => time_ns.max(self.model.start_ns),
-                _ => self.model.end_ns,
+                _ => self.now_ns,
             };
             self.apply(&late);
         }
@@ -98,14 +111,8 @@ impl Folder {
             Event::Interrupts(interrupts) => self.interrupts(interrupts),
             Event::Lost(lost) => self.lost(lost),
             Event::Uprobe(hit) => self.uprobe(hit),
-            Event::Runtime(_)
-            | Event::RuntimeFound(_)
-            | Event::RuntimeThread(_)
-            | Event::Text(_)
-            | Event::SpawnSite(_)
-            | Event::Stack(_)
-            | Event::TaskEntry(_)
-            | Event::RuntimeLost(_) => {}
+            // Those of runtimes, which are folded on their own.
+            _ => {}
         }
     }
 
@@ -119,6 +126,7 @@ impl Folder {
         }
         self.model.cpus.retain(|cpu| !cpu.runs.is_empty());
         self.model.calls.sort_by_key(|call| call.start_ns);
+        self.finish_tasks();
         self.model
     }
 

@@ -1,7 +1,10 @@
 //! Laws that hold whatever a recording says: torn, damaged, out of order or made up.
 
 use super::*;
-use hz_probes_ebpf::{Exec, Exit, Fork, Kind, Rename};
+use hz_probes_ebpf::{
+    Exec, Exit, Fork, Kind, Rename,
+    runtime::{RuntimeEvent, RuntimeLost},
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -89,6 +92,14 @@ fn event(seed: &Seed) -> Event {
         Kind::Uprobe => {
             Event::Uprobe(UprobeHit { header, flags: u32::from(bits) & 1, reserved: 0 })
         }
+        kind if kind.is_runtime_event() => Event::Runtime(RuntimeEvent {
+            header,
+            task: u64::from(other % 3),
+            value: since_ns % 3,
+            aux: u32::from(bits) % 4,
+            reserved: 0,
+        }),
+        Kind::RuntimeLost => Event::RuntimeLost(RuntimeLost { header, since_ns, count: counts.1 }),
         kind if kind as u16 >= Kind::TaskSpawn as u16 => {
             crate::decode::decode(zerocopy::IntoBytes::as_bytes(&header)).unwrap()
         }
@@ -118,6 +129,22 @@ fn assert_cpus_are_tiled(model: &Model) {
         assert!(cpu.runs.iter().all(|run| run.start_ns <= model.end_ns), "{cpu:?}");
         assert!(cpu.interrupts.is_sorted_by_key(|time| time.end_ns), "{cpu:?}");
         assert!(cpu.lost.iter().all(|lost| lost.start_ns <= lost.end_ns), "{cpu:?}");
+    }
+}
+
+/// Every task's tiles begin with its life, in order, and end with it.
+fn assert_tasks_are_tiled(model: &Model) {
+    for task in &model.tasks {
+        assert!(task.start_ns <= task.end_ns && task.end_ns <= model.end_ns, "{task:?}");
+        assert!(task.spans.is_sorted_by(|a, b| a.start_ns < b.start_ns), "{task:?}");
+        let sum: u64 = task.tiles().map(|tile| tile.duration_ns()).sum();
+        assert_eq!(sum, task.end_ns - task.start_ns, "{task:?}");
+        let polled = task.spans.iter().filter_map(|span| span.thread());
+        assert!(polled.into_iter().all(|thread| (thread.0 as usize) < model.threads.len()));
+        let others = task.spans.iter().filter_map(|span| span.task());
+        assert!(others.into_iter().all(|other| (other.0 as usize) < model.tasks.len()));
+        let objects = task.spans.iter().filter_map(|span| span.object());
+        assert!(objects.into_iter().all(|object| (object.0 as usize) < model.objects.len()));
     }
 }
 
@@ -178,6 +205,7 @@ proptest! {
         assert_lives_are_tiled(&model);
         assert_cpus_are_tiled(&model);
         assert_one_thread_runs_on_a_cpu(&model);
+        assert_tasks_are_tiled(&model);
         assert_calls_are_in_order(&model);
     }
 }
