@@ -14,6 +14,9 @@ use std::{
     process::Command,
 };
 
+#[path = "support/runtime.rs"]
+#[expect(dead_code, reason = "what really happened is for the tests of the model")]
+mod runtime;
 #[path = "support/scheduler.rs"]
 mod scheduler;
 
@@ -80,6 +83,18 @@ fn a_simulated_recording_says_what_it_said() {
     assert_says_what_it_said("simulated");
 }
 
+#[test]
+fn a_recording_with_tasks_says_what_it_said() {
+    assert_says_what_it_said("tasks");
+}
+
+/// Tasks on the workers of such a simulation.
+fn simulation_with_tasks() -> Scheduler {
+    let choices: Vec<u32> =
+        (0..3_000_u32).map(|number| number.wrapping_mul(2_654_435_761).rotate_left(7)).collect();
+    runtime::simulated(2, true, &choices).scheduler
+}
+
 /// 2 CPUs, a filter, and numbers from a fixed sequence.
 fn simulation() -> Scheduler {
     let mut scheduler = Scheduler::new(2, true);
@@ -121,9 +136,14 @@ fn write(scheduler: &Scheduler) -> Vec<u8> {
 
 #[test]
 fn an_old_recording_holds_what_is_written_today() {
-    let (path, scheduler) = (fixture("simulated.hzt"), simulation());
+    assert_holds("simulated.hzt", &simulation());
+    assert_holds("tasks.hzt", &simulation_with_tasks());
+}
+
+fn assert_holds(name: &str, scheduler: &Scheduler) {
+    let path = fixture(name);
     if is_blessing() && !path.exists() {
-        fs::write(&path, write(&scheduler)).unwrap();
+        fs::write(&path, write(scheduler)).unwrap();
     }
     let recording = Recording::open(&path).unwrap();
     let events: Vec<_> = recording.events().map(Result::unwrap).collect();

@@ -9,8 +9,9 @@
 
 use hz_probes_ebpf::{Header, Kind, runtime::RuntimeLost};
 use hz_trace::{
+    analyze::{KernelTime, TaskSummary, summarize_tasks},
     decode::decode,
-    model::{Folder, Model, Task, TaskState, Why},
+    model::{Folder, Model, State, Task, TaskState, Why},
 };
 use proptest::prelude::*;
 use runtime::{Future, Runtime, simulated};
@@ -85,6 +86,94 @@ fn assert_nothing_wrong(runtime: &Runtime, model: &Model, tolerance_ns: u64) {
     }
 }
 
+/// The polls of a task, as they really were: thread, begin, end.
+fn polls<'a>(
+    runtime: &'a Runtime,
+    future: &'a Future,
+) -> impl Iterator<Item = (u32, u64, u64)> + 'a {
+    let ends = future.life.iter().skip(1).map(|next| next.start_ns);
+    let ends = ends.chain([runtime.scheduler.now_ns]);
+    let tiles = future.life.iter().zip(ends);
+    let polls = tiles.filter(|(was, _)| was.state == TaskState::Polling);
+    polls.map(|(was, end_ns)| (was.tid, was.start_ns, end_ns))
+}
+
+/// What really became of a thread in some time.
+fn really(runtime: &Runtime, (tid, from_ns, to_ns): (u32, u64, u64), sum: &mut KernelTime) {
+    let thread = runtime.scheduler.tasks.iter().find(|thread| thread.tid == tid).unwrap();
+    let mut known_ns = 0;
+    for (place, was) in thread.life.iter().enumerate() {
+        let next_ns = thread.life.get(place + 1).map(|next| next.start_ns);
+        let end_ns = next_ns.or(thread.end_ns).unwrap_or(u64::MAX);
+        let ns = end_ns.min(to_ns).saturating_sub(was.start_ns.max(from_ns));
+        known_ns += ns;
+        match was.state {
+            State::Running => sum.on_cpu_ns += ns,
+            State::Woken | State::Preempted => sum.waiting_ns += ns,
+            State::Uninterruptible => sum.uninterruptible_ns += ns,
+            State::New => sum.not_recorded_ns += ns,
+            _ => sum.sleeping_ns += ns,
+        }
+    }
+    sum.not_recorded_ns += to_ns - from_ns - known_ns;
+}
+
+/// Time from every wake-up to the poll that followed it.
+fn ready_waits(future: &Future) -> Vec<u64> {
+    let pairs = future.life.windows(2);
+    let pairs = pairs
+        .filter(|pair| (pair[0].state, pair[1].state) == (TaskState::Ready, TaskState::Polling));
+    pairs.map(|pair| pair[1].start_ns - pair[0].start_ns).collect()
+}
+
+fn assert_summary_is_true(runtime: &Runtime, summary: &TaskSummary) {
+    let mut time = KernelTime::default();
+    let all: Vec<_> = runtime.futures.iter().flat_map(|future| polls(runtime, future)).collect();
+    all.iter().for_each(|poll| really(runtime, *poll, &mut time));
+    assert_eq!(summary.in_polls, time);
+    assert_eq!(summary.polls.count, all.len() as u64);
+    assert_eq!(summary.polls.total_ns, time.total_ns());
+    let waits: Vec<u64> = runtime.futures.iter().flat_map(ready_waits).collect();
+    assert_eq!(summary.ready_wait.total_ns, waits.iter().sum::<u64>());
+    assert_eq!(summary.ready_wait.max_ns, waits.iter().copied().max().unwrap_or(0));
+    assert_eq!(summary.clock_check.contradictions, 0, "{:?}", summary.clock_check);
+    let by_worker: u64 = summary.workers.iter().map(|worker| worker.in_polls.total_ns()).sum();
+    assert_eq!(by_worker, time.total_ns());
+    for used in &summary.by_poll_time {
+        let future = runtime.futures.iter().find(|future| future.id == used.task).unwrap();
+        let mut time = KernelTime::default();
+        polls(runtime, future).for_each(|poll| really(runtime, poll, &mut time));
+        assert_eq!(used.in_polls, time, "{used:?}");
+    }
+    for row in &summary.placement {
+        let used = summary.by_poll_time.iter().find(|used| used.task == row.task).unwrap();
+        assert_eq!(row.on_cpu_ns.values().sum::<u64>(), used.in_polls.on_cpu_ns, "{row:?}");
+    }
+}
+
+/// Polls that took long, and who had the CPU while their thread waited for it.
+fn assert_slow_polls_are_true(runtime: &Runtime, summary: &TaskSummary) {
+    let all = runtime.futures.iter().flat_map(|future| polls(runtime, future));
+    let slow = all.filter(|(_, start_ns, end_ns)| end_ns - start_ns > summary.poll_over_ns).count();
+    assert_eq!(summary.polls_over, slow as u64);
+    assert_eq!(summary.slow_polls.len(), slow.min(10));
+    assert!(summary.slow_polls.is_sorted_by(|a, b| a.duration_ns >= b.duration_ns));
+    for poll in &summary.slow_polls {
+        let had: u64 = poll
+            .culprits
+            .iter()
+            .filter(|each| is_there(&each.name))
+            .map(|each| each.duration_ns)
+            .sum();
+        assert_eq!(had, poll.kernel.waiting_ns, "{poll:?}");
+    }
+}
+
+/// Interrupts come on top of whoever had the CPU.
+fn is_there(name: &str) -> bool {
+    !matches!(name, "hardware interrupts" | "software interrupts" | "hypervisor")
+}
+
 /// The records without those in which a ring was lapped, and with what its reader says of that.
 fn lap(runtime: &Runtime, holes: &[(u32, u8)]) -> Vec<(u16, Vec<u8>)> {
     let told = &runtime.told;
@@ -135,6 +224,9 @@ proptest! {
         prop_assert_eq!(model.runtimes[0].contradictions, 0);
         assert_lives_agree(&runtime, &model);
         assert_tiled(&model);
+        let summary = summarize_tasks(&model, 20_000).unwrap();
+        assert_summary_is_true(&runtime, &summary);
+        assert_slow_polls_are_true(&runtime, &summary);
     }
 
     #[test]
@@ -146,6 +238,8 @@ proptest! {
         let model = model_of(&lap(&runtime, &holes), false, runtime.scheduler.now_ns);
         assert_tiled(&model);
         assert_nothing_wrong(&runtime, &model, 0);
+        let summary = summarize_tasks(&model, 20_000).unwrap();
+        prop_assert_eq!(summary.polls.total_ns, summary.in_polls.total_ns());
     }
 
     #[test]

@@ -2,13 +2,24 @@
 
 mod check;
 mod culprit;
+mod distribution;
+mod polls;
+mod slow;
 mod summary;
+mod tasks;
 mod waits;
+mod workers;
 
 pub use check::{Check, Counts};
 pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
+pub use distribution::Distribution;
+pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
+pub use slow::SlowPoll;
 pub use summary::{
-    CpuUse, Distribution, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst,
-    summarize,
+    CpuUse, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst, summarize,
+};
+pub use tasks::{
+    NamedSpans, POLL_OVER_NS, Placement, TaskGroup, TaskSummary, TaskUse, summarize_tasks,
 };
 pub use waits::{Wait, culprits_of, waits_of};
+pub use workers::{RuntimeUse, StealSum, WorkerUse};

@@ -3,6 +3,8 @@
 use super::{
     check::{Check, Counts, check},
     culprit::Culprits,
+    distribution::{Distribution, distribution},
+    tasks::{POLL_OVER_NS, TaskSummary, summarize_tasks},
     waits::{Wait, culprits_of, waits_of},
 };
 use crate::{
@@ -64,6 +66,9 @@ pub struct Summary {
     pub check: Check,
     /// What was not collected, and why.
     pub not_collected: Vec<String>,
+    /// What the tasks of async runtimes did, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TaskSummary>,
     /// What hz itself took.
     pub own: OwnUse,
 }
@@ -98,21 +103,6 @@ pub struct ProcessUse {
     pub threads: usize,
     /// CPU time of all of them.
     pub running_ns: u64,
-}
-
-/// How long something took, many times.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Distribution {
-    /// How many times.
-    pub count: u64,
-    /// All together.
-    pub total_ns: u64,
-    /// The median.
-    pub p50_ns: u64,
-    /// Longer than this was one in a hundred.
-    pub p99_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
 }
 
 /// One thread's waits.
@@ -234,6 +224,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         contradictions: model.contradictions,
         check: check(model),
         not_collected: state.not_collected(meta),
+        tasks: summarize_tasks(model, POLL_OVER_NS),
         own: own_use(state, duration_ns),
     }
 }
@@ -283,21 +274,6 @@ fn running_ns(thread: &Thread) -> u64 {
     running.map(|tile| tile.duration_ns()).sum()
 }
 
-fn distribution(mut durations_ns: Vec<u64>) -> Distribution {
-    durations_ns.sort_unstable();
-    let at = |share: f64| {
-        let place = (share * durations_ns.len() as f64).ceil() as usize;
-        durations_ns.get(place.saturating_sub(1)).copied().unwrap_or(0)
-    };
-    Distribution {
-        count: durations_ns.len() as u64,
-        total_ns: durations_ns.iter().sum(),
-        p50_ns: at(0.5),
-        p99_ns: at(0.99),
-        max_ns: durations_ns.last().copied().unwrap_or(0),
-    }
-}
-
 fn threads_by_wait(model: &Model) -> Vec<ThreadWaits> {
     let targets = model.threads.iter().filter(|thread| thread.is_target);
     let mut rows: Vec<ThreadWaits> = targets
@@ -341,7 +317,7 @@ fn worst(model: &Model, index: ThreadIndex, wait: &Wait) -> Worst {
     }
 }
 
-fn holders(model: &Model, culprits: &Culprits) -> Vec<Holder> {
+pub(super) fn holders(model: &Model, culprits: &Culprits) -> Vec<Holder> {
     let threads = culprits.ran.iter().map(|culprit| {
         let thread = model.thread(culprit.thread);
         let (tid, pid) = (Some(thread.tid), Some(thread.pid));

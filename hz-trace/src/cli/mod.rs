@@ -8,6 +8,7 @@ mod probes;
 mod progress;
 mod record;
 mod report;
+mod report_tasks;
 mod shell;
 mod table;
 mod target;

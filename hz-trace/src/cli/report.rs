@@ -1,10 +1,10 @@
 //! `hz-trace report`, and the summary after a run.
 
-use super::{holders, say, table::Table};
+use super::{holders, report_tasks, say, table::Table, target::duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
-    analyze::{CpuUse, Distribution, Summary, Worst, summarize},
+    analyze::{CpuUse, Distribution, Summary, Worst, summarize, summarize_tasks},
     recording::Recording,
     replay::{Range, Replay, replay},
     text,
@@ -14,6 +14,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 /// Columns of the screen that a summary should not exceed.
@@ -26,21 +27,35 @@ pub(crate) struct ReportArgs {
     /// Print JSON: the same figures, with their units in the keys
     #[arg(long)]
     json: bool,
+    /// List polls of tasks that took longer than this [default: 10ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    poll_over: Option<Duration>,
 }
 
 impl ReportArgs {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        print(&self.file, self.json)?;
+        let (recording, replayed) = read(&self.file)?;
+        let mut summary = summary(&recording, &replayed);
+        if let Some(over) = self.poll_over {
+            let over_ns = u64::try_from(over.as_nanos()).unwrap_or(u64::MAX);
+            summary.tasks = summarize_tasks(&replayed.model, over_ns);
+        }
+        print_summary(&summary, self.json)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Reads a recording and prints its summary.
 pub(crate) fn print(path: &Path, as_json: bool) -> Result<()> {
+    let (recording, replayed) = read(path)?;
+    print_summary(&summary(&recording, &replayed), as_json)
+}
+
+fn read(path: &Path) -> Result<(Recording, Replay)> {
     let recording = Recording::open(path)?;
     let replayed = replay(&recording, Range::default());
     warn_of_damage(path, &recording, &replayed);
-    print_summary(&summary(&recording, &replayed), as_json)
+    Ok((recording, replayed))
 }
 
 /// The summary of a recording that was replayed.
@@ -91,6 +106,9 @@ fn render(summary: &Summary) -> String {
     let _ = section(&mut out, "Processes by CPU time", &processes(summary));
     let _ = section(&mut out, "Threads by run-queue wait", &threads(summary));
     let _ = section(&mut out, "Worst waits for a CPU", &worst(summary));
+    if let Some(tasks) = &summary.tasks {
+        let _ = report_tasks::write(&mut out, tasks, summary.duration_ns);
+    }
     let _ = footer(&mut out, summary);
     out
 }
@@ -123,7 +141,7 @@ fn heading(out: &mut String, summary: &Summary) -> std::fmt::Result {
     )
 }
 
-fn section(out: &mut String, title: &str, table: &Table) -> std::fmt::Result {
+pub(super) fn section(out: &mut String, title: &str, table: &Table) -> std::fmt::Result {
     if table.is_empty() {
         return Ok(());
     }
@@ -225,6 +243,9 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
             check.threads_off,
             text::plural(check.threads as u64, "thread"),
         )?;
+    }
+    if let Some(tasks) = &summary.tasks {
+        report_tasks::foot(out, tasks)?;
     }
     for reason in &summary.not_collected {
         writeln!(out, "Not collected: {reason}")?;

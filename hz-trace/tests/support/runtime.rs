@@ -109,8 +109,9 @@ impl Runtime {
                 self.scheduler.now_ns += 300 + u64::from(choice >> 18);
                 self.act(tid, pick);
             }
-            // Threads of a runtime seldom end.
-            _ if (choice.rotate_left(9) >> 4) % 16 == 14 && pick % 16 != 0 => {}
+            // Threads of a runtime seldom begin or end.
+            _ if matches!((choice.rotate_left(9) >> 4) % 16, 13 | 14)
+                && !pick.is_multiple_of(64) => {}
             _ => self.scheduler.step(choice.rotate_left(9)),
         }
     }
@@ -253,7 +254,7 @@ impl Runtime {
 
     fn cancel(&mut self, tid: u32, pick: usize) {
         let waiting = self.find(pick, &[TaskState::Ready, TaskState::Idle]);
-        let Some(future) = waiting.filter(|_| pick % 5 == 0) else { return };
+        let Some(future) = waiting.filter(|_| pick.is_multiple_of(5)) else { return };
         let Future { id, polls, .. } = self.futures[future];
         if self.futures[future].state() == TaskState::Idle {
             self.tell(Kind::TaskWake, (tid, 0), (id, 0, WAKE_CANCEL));

@@ -1,6 +1,7 @@
 //! Laws that hold whatever a recording says: torn, damaged, out of order or made up.
 
 use super::*;
+use crate::model::TaskSpan;
 use hz_probes_ebpf::{
     Exec, Exit, Fork, Kind, Rename,
     runtime::{RuntimeEvent, RuntimeLost},
@@ -139,11 +140,11 @@ fn assert_tasks_are_tiled(model: &Model) {
         assert!(task.spans.is_sorted_by(|a, b| a.start_ns < b.start_ns), "{task:?}");
         let sum: u64 = task.tiles().map(|tile| tile.duration_ns()).sum();
         assert_eq!(sum, task.end_ns - task.start_ns, "{task:?}");
-        let polled = task.spans.iter().filter_map(|span| span.thread());
+        let polled = task.spans.iter().filter_map(TaskSpan::thread);
         assert!(polled.into_iter().all(|thread| (thread.0 as usize) < model.threads.len()));
-        let others = task.spans.iter().filter_map(|span| span.task());
+        let others = task.spans.iter().filter_map(TaskSpan::task);
         assert!(others.into_iter().all(|other| (other.0 as usize) < model.tasks.len()));
-        let objects = task.spans.iter().filter_map(|span| span.object());
+        let objects = task.spans.iter().filter_map(TaskSpan::object);
         assert!(objects.into_iter().all(|object| (object.0 as usize) < model.objects.len()));
     }
 }
