@@ -105,10 +105,7 @@ fn parts(poll: &SlowPoll, cpus: &[u16]) -> Vec<String> {
     };
     let mut parts = [
         (kernel.sleeping_ns, "asleep".to_owned()),
-        (
-            kernel.uninterruptible_ns,
-            "in uninterruptible sleep (disk, page or kernel lock)".to_owned(),
-        ),
+        (kernel.uninterruptible_ns, "in uninterruptible sleep".to_owned()),
         (kernel.waiting_ns, waiting),
         (kernel.on_cpu_ns, on),
         (kernel.not_recorded_ns, "not recorded".to_owned()),

@@ -2,6 +2,7 @@
 
 use super::style::Paint;
 use super::survey::Survey;
+use super::tasks::{TaskLanes, as_runner};
 use crate::model::{Model, ThreadIndex};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::cmp::Reverse;
@@ -26,26 +27,33 @@ const SHADES: [i32; 4] = [0, 34, -28, 58];
 /// A colour by its place in [`Colours::paints`].
 pub(super) type PaintIndex = u8;
 
-/// The colours of a recording's threads.
+/// Names of tasks that have a hue each, before processes have theirs.
+const TASK_HUES: usize = 5;
+
+/// The colours of a recording's threads and tasks.
 #[derive(Clone, Debug)]
 pub(super) struct Colours {
     /// Every colour in use; the first is that of everybody else.
     pub(super) paints: Vec<Paint>,
-    /// By [`ThreadIndex`].
+    /// By [`ThreadIndex`], tasks after the threads.
     of_thread: Vec<PaintIndex>,
 }
 
 impl Colours {
     /// Gives the processes that ran longest a hue each, everybody else and threads that the
     /// recording was not about grey.
-    pub(super) fn of(model: &Model, survey: &Survey) -> Self {
-        let mut colours =
-            Self { paints: vec![Paint::OTHER], of_thread: vec![0; model.threads.len()] };
+    pub(super) fn of(model: &Model, survey: &Survey, tasks: &TaskLanes) -> Self {
+        let runners = model.threads.len() + model.tasks.len();
+        let mut colours = Self { paints: vec![Paint::OTHER], of_thread: vec![0; runners] };
         let mut is_taken = [false; HUES.len()];
+        for (name, tasks) in busiest_names(model, tasks) {
+            let Some(hue) = free_hue(&is_taken, hue_of(&name)) else { break };
+            is_taken[hue] = true;
+            colours.shade(&tasks, HUES[hue]);
+        }
         for process in busiest_processes(model, survey) {
             let wanted = favourite(model, process[0]);
-            let free = (0..HUES.len()).map(|step| (wanted + step) % HUES.len());
-            let Some(hue) = free.into_iter().find(|hue| !is_taken[*hue]) else { break };
+            let Some(hue) = free_hue(&is_taken, wanted) else { break };
             is_taken[hue] = true;
             colours.shade(&process, HUES[hue]);
         }
@@ -98,8 +106,37 @@ fn busiest_processes(model: &Model, survey: &Survey) -> Vec<Vec<ThreadIndex>> {
 
 /// The hue that a process of this name has wherever nobody busier has it.
 fn favourite(model: &Model, thread: ThreadIndex) -> usize {
+    hue_of(&model.thread(thread).comm)
+}
+
+fn free_hue(is_taken: &[bool; HUES.len()], wanted: usize) -> Option<usize> {
+    let mut hues = (0..HUES.len()).map(|step| (wanted + step) % HUES.len());
+    hues.find(|hue| !is_taken[*hue])
+}
+
+/// Tasks by name, the name of the longest polled first.
+fn busiest_names(model: &Model, tasks: &TaskLanes) -> Vec<(String, Vec<ThreadIndex>)> {
+    let mut names: Vec<(String, Vec<ThreadIndex>)> = Vec::new();
+    for own in &tasks.own {
+        let name = model.task_name(own.task);
+        if names.len() < TASK_HUES && names.iter().all(|(known, _)| *known != name) {
+            names.push((name, Vec::new()));
+        }
+    }
+    let folded = tasks.folds.iter().flat_map(|fold| fold.tasks.iter().copied());
+    for task in tasks.own.iter().map(|own| own.task).chain(folded) {
+        let name = model.task_name(task);
+        if let Some((_, members)) = names.iter_mut().find(|(known, _)| *known == name) {
+            members.push(as_runner(model, task));
+        }
+    }
+    names
+}
+
+/// The hue that a name has wherever nobody busier has it.
+fn hue_of(name: &(impl Hash + ?Sized)) -> usize {
     let mut hasher = FxHasher::default();
-    model.thread(thread).comm.hash(&mut hasher);
+    name.hash(&mut hasher);
     // The low bits of this hash are the poorest.
     (hasher.finish() >> 40) as usize % HUES.len()
 }

@@ -63,7 +63,8 @@ pub(super) struct Sorter<'a> {
 
 impl<'a> Sorter<'a> {
     pub(super) fn new(model: &Model, grid: &'a Grid, colours: &'a Colours) -> Self {
-        Self { grid, colours, seen_in: vec![0; model.threads.len()], counted: 0 }
+        let runners = model.threads.len() + model.tasks.len();
+        Self { grid, colours, seen_in: vec![0; runners], counted: 0 }
     }
 
     /// Sorts one CPU's tiles, which come in order.
@@ -112,6 +113,7 @@ impl<'a> Sorter<'a> {
 mod tests {
     use super::*;
     use crate::export::svg::survey::survey;
+    use crate::export::svg::tasks::TaskLanes;
     use crate::model::{Thread, ThreadIndex};
     use hz_probes_ebpf::Comm;
     use proptest::prelude::*;
@@ -156,7 +158,7 @@ mod tests {
 
     fn sorted(model: &Model, grid: &Grid) -> CpuColumns {
         let time = model.start_ns..model.end_ns;
-        let colours = Colours::of(model, &survey(model, &time));
+        let colours = Colours::of(model, &survey(model, &time), &TaskLanes::default());
         let mut sorter = Sorter::new(model, grid, &colours);
         // A CPU before it must not confuse who was counted.
         sorter.sort(runs_between(model, &model.cpus[0], time.clone()));

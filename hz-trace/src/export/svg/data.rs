@@ -68,6 +68,12 @@ pub(super) struct LaneData {
     pub(super) lost: Vec<(u64, u64, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) calls: Option<String>,
+    /// What shares the lane, if it is no threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// Of queues: how many tasks waited at most, and how many were stolen, in each column.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) queue: Vec<(u32, u64)>,
     /// How many threads share the lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) threads: Option<usize>,
@@ -129,7 +135,9 @@ fn first_resolution(scene: &Scene<'_>) -> u64 {
     let span_ns = scene.subject.duration_ns();
     let cpus = scene.subject.model.cpus.iter().map(|cpu| cpu.runs.len() as u64);
     let threads = scene.lanes.threads().map(|index| scene.survey.life(index).tiles);
-    let tiles: Vec<u64> = cpus.chain(threads).collect();
+    let tasks = &scene.lanes.tasks;
+    let own = tasks.own.iter().map(|own| own.tiles.len() as u64);
+    let tiles: Vec<u64> = cpus.chain(threads).chain(own).chain([2 * tasks.polls()]).collect();
     let fits = |resolution_ns: u64| {
         let most = span_ns.checked_div(resolution_ns).unwrap_or(u64::MAX);
         let pieces: u64 = tiles.iter().map(|tiles| *tiles.min(&most)).sum();

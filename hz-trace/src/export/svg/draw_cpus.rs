@@ -18,8 +18,14 @@ pub(super) fn draw(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     let model = scene.subject.model;
     let time = scene.subject.from_ns..scene.subject.to_ns;
     let mut sorter = Sorter::new(model, &scene.grid, &scene.colours);
-    let sorted: Vec<CpuColumns> =
-        model.cpus.iter().map(|cpu| sorter.sort(runs_between(model, cpu, time.clone()))).collect();
+    let sorted: Vec<CpuColumns> = model
+        .cpus
+        .iter()
+        .map(|cpu| {
+            let runs = runs_between(model, cpu, time.clone());
+            sorter.sort(scene.lanes.tasks.split(model, runs))
+        })
+        .collect();
     for (number, lane) in scene.layout.lanes.iter().enumerate() {
         match lane.shows {
             Shows::Density(cpu) => {
@@ -33,7 +39,7 @@ pub(super) fn draw(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
                 lost(scene, canvas, (lane, &model.cpus[cpu]))?;
                 close_lane(canvas)?;
             }
-            Shows::Thread(_) | Shows::Folded => {}
+            _ => {}
         }
     }
     Ok(())

@@ -32,7 +32,6 @@ pub(super) fn open(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     let view = format!("0 0 {width} {height}");
     let title = words::printable(&scene.subject.about.title);
     let title = format!("{title}: timeline by hz");
-    let verdict = words::verdict(scene.subject, &scene.survey);
     canvas.backend(|backend| {
         let attributes = [
             ("xmlns", "http://www.w3.org/2000/svg"),
@@ -45,7 +44,7 @@ pub(super) fn open(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
         ];
         backend.open("svg", &attributes)?;
         backend.text_element("title", &[], &title)?;
-        backend.text_element("desc", &[], &verdict)?;
+        backend.text_element("desc", &[], &scene.verdict)?;
         backend.cdata_element("style", &[], STYLE)?;
         hatch(backend)
     })?;
@@ -86,9 +85,8 @@ pub(super) fn header(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     }
     let look = if subject.about.lost > 0 { Type::ALARM.sized(115) } else { Type::SUBTITLE };
     canvas.text(&words::loss(subject), (right, 30 * PX), look.anchored(HPos::Right))?;
-    let verdict = words::verdict(subject, &scene.survey);
     canvas.backend(|backend| backend.open("g", &[("class", "verdict")]))?;
-    canvas.text(&verdict, (MARGIN, 51 * PX), Type::SENTENCE)?;
+    canvas.text(&scene.verdict, (MARGIN, 51 * PX), Type::SENTENCE)?;
     canvas.backend(SvgBackend::close)
 }
 
@@ -184,17 +182,19 @@ fn legend(scene: &Scene<'_>) -> Vec<(Mark, &'static str)> {
     let is_unknown = |run: &crate::model::Run| run.who == crate::model::Who::Unknown;
     let has_unknown =
         has(State::Unknown) || model.cpus.iter().any(|cpu| cpu.runs.iter().any(is_unknown));
+    let has_tasks = !model.tasks.is_empty();
+    let (waits, blocked, new) = if has_tasks {
+        ("ready or runnable", "blocked, in a poll or the kernel", "polled, not recorded")
+    } else {
+        ("runnable: waits for a CPU", "blocked, uninterruptibly", "new")
+    };
     let all = [
         (has(State::Running), Mark::Block(Paint::RUN, 100), "running"),
-        (
-            has(State::Woken) || has(State::Preempted),
-            Mark::Block(Paint::WAIT, 100),
-            "runnable: waits for a CPU",
-        ),
+        (has(State::Woken) || has(State::Preempted), Mark::Block(Paint::WAIT, 100), waits),
         (has(State::Sleeping), Mark::Block(Paint::SLEEP, 14), "asleep"),
-        (has(State::Uninterruptible), Mark::Block(Paint::BLOCKED, 60), "blocked, uninterruptibly"),
+        (has(State::Uninterruptible) || has_tasks, Mark::Block(Paint::BLOCKED, 60), blocked),
         (has(State::Stopped), Mark::Block(Paint::STOPPED, 40), "stopped"),
-        (has(State::New), Mark::Block(Paint::NEW, 30), "new"),
+        (has(State::New) || has_tasks, Mark::Block(Paint::NEW, 30), new),
         (has_unknown, Mark::Block(Paint::UNKNOWN, 100), "not recorded"),
         (has_moved, Mark::Tick, "came to another CPU"),
         (!model.calls.is_empty(), Mark::Block(Paint::CALL, 50), "call"),

@@ -55,7 +55,7 @@ pub(super) fn draw(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
         match lane.shows {
             Shows::Thread(thread) => draw_thread(scene, canvas, (number, lane, thread))?,
             Shows::Folded => draw_folded(scene, canvas, (number, lane))?,
-            Shows::Density(_) | Shows::Cpu(_) => {}
+            _ => {}
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ fn draw_thread(
 }
 
 /// Ticks where it came to another CPU. One that moves all the time says so quietly.
-fn moves(
+pub(super) fn moves(
     scene: &Scene<'_>,
     canvas: &Canvas,
     (lane, columns): (&Lane, &ThreadColumns),
@@ -129,12 +129,12 @@ fn life_words(life: &Life) -> String {
 }
 
 /// The middle `height` units of a lane.
-const fn middle(lane: &Lane, height: i32) -> Range<i32> {
+pub(super) const fn middle(lane: &Lane, height: i32) -> Range<i32> {
     let top = lane.top + (lane.height - height) / 2;
     top..top + height
 }
 
-fn long_tiles(
+pub(super) fn long_tiles(
     scene: &Scene<'_>,
     canvas: &Canvas,
     (lane, columns): (&Lane, &ThreadColumns),
@@ -149,7 +149,7 @@ fn long_tiles(
     Ok(())
 }
 
-fn crowded_columns(
+pub(super) fn crowded_columns(
     scene: &Scene<'_>,
     canvas: &Canvas,
     (lane, columns): (&Lane, &ThreadColumns),
@@ -167,7 +167,7 @@ fn crowded_columns(
 
 /// The parts of a crowded column around the middle of the lane, whole pixels each. What sleeps
 /// leaves its share of the height empty.
-fn stack(mix: &Mix, total_ns: u64, lane: &Lane) -> Vec<(Paint, Range<i32>)> {
+pub(super) fn stack(mix: &Mix, total_ns: u64, lane: &Lane) -> Vec<(Paint, Range<i32>)> {
     let heights = heights(mix, total_ns, lane.height / PX);
     let mut y = lane.top + (lane.height / PX - heights.iter().sum::<i32>()) / 2 * PX;
     let mut parts = Vec::with_capacity(3);

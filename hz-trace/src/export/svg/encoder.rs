@@ -3,13 +3,15 @@
 use super::columns::{Mix, ThreadColumns, place};
 use super::cpu_columns::runs_between;
 use super::data::{LaneData, WaitData};
+use super::draw_tasks::{fold_columns, queue_columns};
 use super::encode::Bytes;
 use super::layout::{Lane, Shows};
 use super::pieces::{Slice, gather};
 use super::survey::{Wait, tiles_between};
+use super::tasks::{Part, as_runner, part, task_words};
 use super::words;
 use super::{CALL_BYTES, PX, Scene};
-use crate::model::{Call, Cpu, Span, State, ThreadIndex, Waker, Who};
+use crate::model::{Call, Cpu, Span, State, ThreadIndex, Tile, Waker, Who};
 use rustc_hash::FxHashMap;
 
 /// Names that are embedded; threads beyond them are "another thread".
@@ -49,6 +51,9 @@ impl<'a> Encoder<'a> {
         for thread in scene.lanes.threads() {
             new.actor(thread);
         }
+        for own in &scene.lanes.tasks.own {
+            new.actor(as_runner(scene.subject.model, own.task));
+        }
         new
     }
 
@@ -66,11 +71,30 @@ impl<'a> Encoder<'a> {
         if self.actors.len() > NAMES {
             return 0;
         }
-        let thread = self.scene.subject.model.thread(index);
-        let colour = self.scene.colours.paint(index).hex();
+        let actor = self.new_actor(index);
         self.known.insert(index, self.actors.len());
-        self.actors.push((thread.tid, thread.pid, thread.name(), colour));
+        self.actors.push(actor);
         self.actors.len() - 1
+    }
+
+    /// A task and a reason have no thread id: the script takes their names as they are.
+    fn new_actor(&self, index: ThreadIndex) -> Actor {
+        let model = self.scene.subject.model;
+        match part(model, index) {
+            Part::Thread(index) => {
+                let thread = model.thread(index);
+                (thread.tid, thread.pid, thread.name(), self.scene.colours.paint(index).hex())
+            }
+            Part::Task(task) => {
+                let runtime = model.runtimes.get(model.task(task).runtime as usize);
+                let pid = runtime.map_or(0, |runtime| runtime.pid);
+                (0, pid, task_words(model, task), self.scene.colours.paint(index).hex())
+            }
+            Part::Reason(place) => {
+                let (pid, words) = self.scene.lanes.tasks.reason_at(place);
+                (0, pid, words, String::new())
+            }
+        }
     }
 
     const fn units(&self, time_ns: u64) -> u64 {
@@ -103,6 +127,8 @@ impl<'a> Encoder<'a> {
             lost: Vec::new(),
             calls: None,
             threads: None,
+            name: None,
+            queue: Vec::new(),
         };
         let model = self.scene.subject.model;
         match lane.shows {
@@ -117,12 +143,32 @@ impl<'a> Encoder<'a> {
             Shows::Thread(index) => {
                 (data.kind, data.actor) = ("thread", Some(self.actor(index)));
                 data.start = self.units(model.thread(index).start_ns);
-                data.pieces = self.thread(index).base64();
+                let subject = self.scene.subject;
+                let time = subject.from_ns..subject.to_ns;
+                data.pieces = self.life(tiles_between(model.thread(index), time)).base64();
                 data.calls = lane.has_calls.then(|| self.calls(index).base64());
             }
             Shows::Folded => {
                 (data.kind, data.threads) = ("rest", Some(self.scene.lanes.folded.len()));
                 data.pieces = self.folded().base64();
+            }
+            Shows::Task(place) => {
+                let own = &self.scene.lanes.tasks.own[place];
+                let actor = self.actor(as_runner(model, own.task));
+                (data.kind, data.actor) = ("task", Some(actor));
+                data.start = own.tiles.first().map_or(0, |first| self.units(first.span.start_ns));
+                data.pieces = self.life(own.tiles.iter().copied()).base64();
+            }
+            Shows::TaskFold(place) => {
+                let fold = &self.scene.lanes.tasks.folds[place];
+                data.kind = "rest";
+                data.name = Some(format!("{} ×{}", fold.name, fold.tasks.len()));
+                data.pieces = self.shares(&fold_columns(self.scene, fold)).base64();
+            }
+            Shows::Queue(place) => {
+                data.kind = "queue";
+                data.name = Some(format!("Queues of process {}", model.runtimes[place].pid));
+                data.queue = queue_columns(self.scene, &model.runtimes[place]);
             }
         }
         data
@@ -138,13 +184,14 @@ impl<'a> Encoder<'a> {
             .collect()
     }
 
-    /// Pieces of a thread's life: a number of which the lowest six bits are the kind and flags and
+    /// Pieces of a thread's or task's life: a number of which the lowest six bits are the kind and flags and
     /// the rest is the length, then what the flags ask for.
-    fn thread(&mut self, index: ThreadIndex) -> Bytes {
-        let subject = self.scene.subject;
-        let tiles = tiles_between(subject.model.thread(index), subject.from_ns..subject.to_ns).map(
-            |tile| Slice { what: tile.span, start_ns: tile.span.start_ns, end_ns: tile.end_ns },
-        );
+    fn life(&mut self, tiles: impl Iterator<Item = Tile>) -> Bytes {
+        let tiles = tiles.map(|tile| Slice {
+            what: tile.span,
+            start_ns: tile.span.start_ns,
+            end_ns: tile.end_ns,
+        });
         let mut bytes = Bytes::default();
         let mut cpu = None;
         gather(tiles, self.resolution_ns, |piece| {
@@ -185,8 +232,12 @@ impl<'a> Encoder<'a> {
     /// 1 idle, 2 a thread, 3 gathered) and the rest is the length, then who it was.
     fn cpu(&mut self, cpu: &Cpu) -> Bytes {
         let subject = self.scene.subject;
-        let runs = runs_between(subject.model, cpu, subject.from_ns..subject.to_ns)
-            .map(|(run, end_ns)| Slice { what: run.who, start_ns: run.start_ns, end_ns });
+        let runs = runs_between(subject.model, cpu, subject.from_ns..subject.to_ns);
+        let runs = self.scene.lanes.tasks.split(subject.model, runs).map(|(run, end_ns)| Slice {
+            what: run.who,
+            start_ns: run.start_ns,
+            end_ns,
+        });
         let mut bytes = Bytes::default();
         gather(runs, self.resolution_ns, |piece| {
             let length = self.length(piece) << 2;
@@ -242,6 +293,11 @@ impl<'a> Encoder<'a> {
             let thread = subject.model.thread(*index);
             columns.add_mixes(tiles_between(thread, subject.from_ns..subject.to_ns), grid);
         }
+        self.shares(&columns)
+    }
+
+    fn shares(&self, columns: &ThreadColumns) -> Bytes {
+        let (subject, grid) = (self.scene.subject, &self.scene.grid);
         let mut bytes = Bytes::default();
         for (column, mix) in columns.mixes.iter().enumerate() {
             let (start_ns, end_ns) = (grid.start_ns(column), grid.start_ns(column + 1));

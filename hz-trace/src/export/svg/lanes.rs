@@ -1,6 +1,9 @@
 //! Which threads have a lane, and in what order.
 
 use super::survey::Survey;
+use super::tasks::TaskLanes;
+use super::words;
+use crate::export::Subject;
 use crate::model::{Model, ThreadIndex};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -25,12 +28,14 @@ pub(super) struct Lanes {
     pub(super) groups: Vec<Group>,
     /// Threads that share a lane.
     pub(super) folded: Vec<ThreadIndex>,
+    pub(super) tasks: TaskLanes,
 }
 
 impl Lanes {
     /// Gives lanes to the threads that waited longest for a CPU and to the busiest. Waits shorter
     /// than `visible_ns` are not seen, so they order nothing.
-    pub(super) fn of(model: &Model, survey: &Survey, visible_ns: u64) -> Self {
+    pub(super) fn of(subject: &Subject<'_>, survey: &Survey, visible_ns: u64) -> Self {
+        let model = subject.model;
         let rank = |index: &ThreadIndex| {
             let life = survey.life(*index);
             let longest_ns = life.longest_wait_ns;
@@ -53,7 +58,11 @@ impl Lanes {
             });
             groups[group].threads.push(*index);
         }
-        Self { groups, folded: threads.split_off(chosen) }
+        // The picture opens on the one process that has tasks.
+        let only = words::only_runtime(subject);
+        groups.sort_by_key(|group| Some(group.pid) != only);
+        let tasks = TaskLanes::of(model, &(subject.from_ns..subject.to_ns));
+        Self { groups, folded: threads.split_off(chosen), tasks }
     }
 
     /// Threads with a lane of their own, from top to bottom.

@@ -5,7 +5,7 @@ use super::draw_page::footer_height;
 use super::lanes::Lanes;
 use super::survey::Wait;
 use crate::export::Subject;
-use crate::model::{Call, ThreadIndex};
+use crate::model::{Call, Runtime, ThreadIndex};
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 
@@ -32,6 +32,12 @@ pub(super) enum Shows {
     Thread(ThreadIndex),
     /// What all threads without a lane did.
     Folded,
+    /// How many tasks waited: the place of their runtime in [`crate::model::Model::runtimes`].
+    Queue(usize),
+    /// What a task did: its place in [`super::tasks::TaskLanes::own`].
+    Task(usize),
+    /// What tasks of one name did: its place in [`super::tasks::TaskLanes::folds`].
+    TaskFold(usize),
 }
 
 /// A stripe of the picture.
@@ -100,6 +106,7 @@ impl Layout {
         let empty = Self { lanes: Vec::new(), headings: Vec::new(), plot_y, height: 0 };
         let mut stack = Stack { layout: empty, at: top };
         stack.cpus(subject);
+        stack.tasks(subject, lanes);
         stack.threads(lanes, (calls, notes));
         stack.layout.plot_y.end = stack.at + 4 * PX;
         stack.layout.height = stack.at + 4 * PX + footer_height(subject);
@@ -136,15 +143,45 @@ impl Stack {
         };
         self.heading(
             "Density",
-            "busy share of each CPU (height), by how many different threads (shade)",
+            if subject.model.runtimes.is_empty() {
+                "busy share of each CPU (height), by how many different threads (shade)"
+            } else {
+                "busy share of each CPU (height), by how many different tasks or threads (shade)"
+            },
             false,
         );
         for cpu in 0..cpus {
             self.lane(Shows::Density(cpu), density, 3.min(gap));
         }
-        self.heading("CPUs", "who ran: a colour per process, a shade per thread", false);
+        let who = if subject.model.runtimes.is_empty() {
+            "who ran: a colour per process, a shade per thread"
+        } else {
+            "who ran: a colour per name of tasks, else per process; a shade per task or thread"
+        };
+        self.heading("CPUs", who, false);
         for cpu in 0..cpus {
             self.lane(Shows::Cpu(cpu), lane, gap);
+        }
+    }
+
+    fn tasks(&mut self, subject: &Subject<'_>, lanes: &Lanes) {
+        let runtimes = &subject.model.runtimes;
+        if runtimes.is_empty() {
+            return;
+        }
+        self.heading(
+            "Tasks",
+            "idle (line), ready, polled: with what the kernel did inside the poll; longest polled first",
+            false,
+        );
+        for (place, _) in runtimes.iter().enumerate().filter(|(_, each)| has_queues(each)) {
+            self.lane(Shows::Queue(place), 14, 4);
+        }
+        for place in 0..lanes.tasks.own.len() {
+            self.lane(Shows::Task(place), 14, 4);
+        }
+        for place in 0..lanes.tasks.folds.len() {
+            self.lane(Shows::TaskFold(place), 14, 4);
         }
     }
 
@@ -180,4 +217,10 @@ impl Stack {
         }
         self.at += CALLS_HEIGHT;
     }
+}
+
+/// Whether a runtime told how many tasks wait, or who took them.
+fn has_queues(runtime: &Runtime) -> bool {
+    let has_depths = runtime.workers.iter().any(|worker| !worker.depths.is_empty());
+    has_depths || !runtime.injector.is_empty() || !runtime.steals.is_empty()
 }

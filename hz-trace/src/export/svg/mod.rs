@@ -14,6 +14,7 @@ mod cpu_columns;
 mod data;
 mod draw_cpus;
 mod draw_page;
+mod draw_tasks;
 mod draw_threads;
 mod encode;
 mod encoder;
@@ -22,6 +23,7 @@ mod layout;
 mod pieces;
 mod style;
 mod survey;
+mod tasks;
 mod words;
 
 use super::{Exporter, Subject};
@@ -81,6 +83,8 @@ struct Scene<'a> {
     calls: FxHashMap<ThreadIndex, Vec<Call>>,
     /// Waits that are pointed out.
     notes: Vec<Wait>,
+    /// The sentence on top.
+    verdict: String,
 }
 
 impl<'a> Scene<'a> {
@@ -89,15 +93,16 @@ impl<'a> Scene<'a> {
         let survey = survey(model, &(subject.from_ns..subject.to_ns));
         let pixels = (PLOT.end - PLOT.start) / PX;
         let visible_ns = subject.duration_ns() / u64::from(pixels.unsigned_abs());
-        let lanes = Lanes::of(model, &survey, visible_ns);
+        let lanes = Lanes::of(subject, &survey, visible_ns);
         let calls = calls(subject);
         let notes = draw_threads::notes(&survey, &lanes, visible_ns);
         let layout = Layout::of(subject, &lanes, (&calls, &notes));
         let column_px = column_px(layout.lanes.len());
         let columns = pixels / column_px;
         let grid = Grid::new(subject.from_ns, subject.to_ns, columns.unsigned_abs() as usize);
-        let colours = Colours::of(model, &survey);
-        Self { subject, colours, survey, lanes, layout, grid, column_px, calls, notes }
+        let colours = Colours::of(model, &survey, &lanes.tasks);
+        let verdict = words::verdict(subject, &survey);
+        Self { verdict, subject, colours, survey, lanes, layout, grid, column_px, calls, notes }
     }
 
     fn draw(&self) -> io::Result<Vec<u8>> {
@@ -111,6 +116,7 @@ impl<'a> Scene<'a> {
         draw_page::header(self, &canvas)?;
         draw_page::axis(self, &canvas)?;
         draw_cpus::draw(self, &canvas)?;
+        draw_tasks::draw(self, &canvas)?;
         draw_threads::draw(self, &canvas)?;
         draw_threads::worst_waits(self, &canvas)?;
         draw_page::footer(self, &canvas)?;

@@ -42,8 +42,8 @@ function redraw() {
   parts.forEach((part, place) => part.replaceChildren(...drawn[place]));
   groups.forEach((group, place) => {
     const lane = data.lanes[place];
-    group.classList.toggle('dim', focus !== null && (lane.kind === 'rest' || (lane.kind === 'thread' && !focus.has(lane.actor))));
-    group.classList.toggle('hit', focus !== null && lane.kind === 'thread' && focus.has(lane.actor));
+    group.classList.toggle('dim', focus !== null && (lane.kind === 'rest' || lane.kind === 'queue' || (isLife(lane) && !focus.has(lane.actor))));
+    group.classList.toggle('hit', focus !== null && isLife(lane) && focus.has(lane.actor));
   });
   const isCoarse = data.resolution > 0 && view.columnNs < data.resolution;
   detail.textContent = isStill ? detailStill : detailStill.replace(/^[^;]*/, `A column of 1 px is ${duration(view.columnNs)}`);
@@ -218,8 +218,8 @@ function onUp(event) {
 
 function isolateAt(point) {
   const lane = laneAt(point.y);
-  if (!lane || lane.kind === 'rest') return;
-  if (lane.kind === 'thread') return isolate(lane.actor);
+  if (!lane || lane.kind === 'rest' || lane.kind === 'queue') return;
+  if (isLife(lane)) return isolate(lane.actor);
   const pieces = piecesOf(laneOfCpu(lane.cpu)), piece = pieces[placeAt(pieces, view.time(point.x))];
   const actor = !piece ? 0 : piece.mix && piece.mix.named.length > 0 ? piece.mix.named[0][0] : piece.who;
   if (actor > 0) isolate(actor); else setFocus(null);
@@ -236,7 +236,7 @@ function find(words) {
   const isHit = ([tid, pid, name]) => name.toLowerCase().includes(wanted) || [String(tid), String(pid)].includes(wanted);
   const everybody = Array.from(data.actors.keys()).slice(1);
   const hits = wanted ? everybody.filter((actor) => isHit(data.actors[actor])) : [];
-  const isMatch = (lane) => lane.kind === 'thread' && hits.includes(lane.actor);
+  const isMatch = (lane) => isLife(lane) && hits.includes(lane.actor);
   matches = Array.from(data.lanes.keys()).filter((place) => isMatch(data.lanes[place]));
   match = -1;
   const shown = matches.length < hits.length ? `, ${matches.length} with a lane` : '';
@@ -258,12 +258,12 @@ function goTo(place) {
 
 function step(by) {
   const at = groups.indexOf(document.activeElement);
-  goTo(Math.min(Math.max(at < 0 ? data.lanes.findIndex((lane) => lane.kind === 'thread') : at + by, 0), groups.length - 1));
+  goTo(Math.min(Math.max(at < 0 ? data.lanes.findIndex(isLife) : at + by, 0), groups.length - 1));
 }
 
 function pressedOnLane() {
   const lane = data.lanes[groups.indexOf(document.activeElement)];
-  if (lane && lane.kind === 'thread') isolate(lane.actor);
+  if (lane && isLife(lane)) isolate(lane.actor);
 }
 
 const middle = () => (view.start + view.end) / 2;

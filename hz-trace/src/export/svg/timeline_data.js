@@ -130,7 +130,10 @@ function placeAt(pieces, time) {
 
 function laneOfCpu(cpu) { return data.lanes.find((lane) => lane.kind === 'cpu' && lane.cpu === cpu); }
 
-function laneOfActor(actor) { return data.lanes.find((lane) => lane.kind === 'thread' && lane.actor === actor); }
+/** A thread's or a task's lane. */
+function isLife(lane) { return lane.kind === 'thread' || lane.kind === 'task'; }
+
+function laneOfActor(actor) { return data.lanes.find((lane) => isLife(lane) && lane.actor === actor); }
 
 /** The whole wait that piece number `place` is part of: it may have been moved meanwhile. */
 function waitAround(pieces, place) {

@@ -104,7 +104,7 @@ function drawThread(lane, view) {
       else piece.shares.forEach((share, state) => { mixes[column * STATES + state] += share * time; });
     });
   });
-  if (lane.kind === 'thread' && pieces.length > 0) {
+  if (isLife(lane) && pieces.length > 0) {
     const from = view.x(pieces[0].start), to = view.x(pieces[pieces.length - 1].end);
     paths.rect('sleep', from, top + (height - 1.4) / 2, to - from, 1.4);
   }
@@ -232,7 +232,22 @@ function drawDensity(lane, view) {
   return paths.nodes();
 }
 
+/** How many tasks waited, and ticks where some were stolen: as fine as the picture's columns. */
+function drawQueue(lane, view) {
+  const paths = new Paths(), [top, height] = lane.y, queue = lane.queue || [], width = data.span_ns / queue.length;
+  const deepest = Math.max(1, ...queue.map(([depth]) => depth));
+  queue.forEach(([depth, stolen], place) => {
+    const from = view.x(place * width), to = view.x((place + 1) * width);
+    if (to <= from) return;
+    const tall = depth > 0 ? Math.max(Math.round(depth / deepest * height), 1) : 0;
+    paths.rect('wait', from, top + height - tall, to - from, tall);
+    if (stolen > 0) paths.rect('moved', (from + to) / 2, top - 2, 1, 4);
+  });
+  return paths.nodes();
+}
+
 function drawLane(lane, view) {
+  if (lane.kind === 'queue') return drawQueue(lane, view);
   if (lane.kind === 'cpu') return drawCpu(lane, view);
   return lane.kind === 'density' ? drawDensity(lane, view) : drawThread(lane, view);
 }

@@ -26,18 +26,20 @@ function count(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ','); }
 
 function actorName(actor) {
   const [tid, , name] = data.actors[actor];
-  return actor === 0 ? name : `${name} (tid ${tid})`;
+  return tid === 0 ? name : `${name} (tid ${tid})`;
 }
 
 /** With both ids, or one if they are the same. */
 function runnerName(actor) {
   const [tid, pid, name] = data.actors[actor];
+  if (tid === 0) return name;
   return actor === 0 || tid === pid ? culpritName(actor, 0) : `${name} (pid ${pid}, tid ${tid})`;
 }
 
 /** Of the same process by its thread, of another by its process. */
 function culpritName(actor, victim) {
-  const [, pid, name] = data.actors[actor];
+  const [tid, pid, name] = data.actors[actor];
+  if (tid === 0) return name;
   return actor === 0 || pid === data.actors[victim][1] ? actorName(actor) : `${name} (pid ${pid})`;
 }
 
@@ -85,6 +87,28 @@ function waitWords(lane, place, prefix, view) {
   ];
 }
 
+/** What a task did: in the states of threads, since that is what a poll is for the kernel. */
+function taskWords(lane, place, view) {
+  const piece = piecesOf(lane)[place], time = duration(piece.end - piece.start);
+  const who = piece.waker === NO_WAKER ? '' : actorName(piece.waker - FIRST_WAKER);
+  const words = {
+    [RUNNING]: `polled ${time} on CPU ${piece.cpu}`,
+    [WOKEN]: `ready ${time}${who && `, woken by ${who}`}`,
+    [PREEMPTED]: `in a poll, ${time} waiting for CPU ${piece.cpu}`,
+    [SLEEPING]: `idle ${time}${who && `, waits for ${who}`}`,
+    [BLOCKED]: `in a poll, ${time} blocked: its worker slept`,
+    [NEW]: `in a poll, ${time} not recorded by the kernel`,
+    [UNKNOWN]: `not recorded ${time}`,
+  }[piece.state];
+  return [`${actorName(lane.actor)}: ${words}`, whenWords(piece.start, piece.end, view)];
+}
+
+function queueWords(lane, time, view) {
+  const width = data.span_ns / lane.queue.length, place = Math.min(Math.floor(time / width), lane.queue.length - 1);
+  const [depth, stolen] = lane.queue[place], thefts = stolen > 0 ? `, ${count(stolen)} taken from other workers` : '';
+  return [`${lane.name}: at most ${count(depth)} tasks waited${thefts}`, whenWords(place * width, (place + 1) * width, view)];
+}
+
 function stateWords(lane, place, view) {
   const pieces = piecesOf(lane), piece = pieces[place], next = pieces[place + 1];
   const time = duration(piece.end - piece.start), until = next && next.state === WOKEN ? ', then ' + wakerWords(next.waker) : '';
@@ -100,7 +124,8 @@ function stateWords(lane, place, view) {
 }
 
 function laneName(lane) {
-  if (lane.kind === 'thread') return actorName(lane.actor);
+  if (isLife(lane)) return actorName(lane.actor);
+  if (lane.name) return lane.name;
   return lane.kind === 'rest' ? `${lane.threads} more threads` : `CPU ${lane.cpu}`;
 }
 
@@ -123,15 +148,17 @@ function mixWords(lane, start, end, view) {
   const { states, whole, longest, place } = sumStates(lane, start, end);
   const said = [
     [states[RUNNING], 'running'],
-    [states[WOKEN] + states[PREEMPTED], longest > 0 ? `waiting for a CPU (longest ${duration(longest)})` : 'waiting for a CPU'],
-    [states[SLEEPING], lane.kind === 'rest' ? 'of the CPUs not used by them' : 'asleep'],
-    [states[BLOCKED], 'blocked uninterruptibly'],
+    ...(lane.kind === 'task' || lane.name ? [[states[WOKEN], 'ready'], [states[PREEMPTED], 'waiting for a CPU in a poll'],
+      [states[BLOCKED], 'blocked in a poll'], [states[NEW], 'in a poll not recorded by the kernel']] : []),
+    [lane.kind === 'task' || lane.name ? 0 : states[WOKEN] + states[PREEMPTED], longest > 0 ? `waiting for a CPU (longest ${duration(longest)})` : 'waiting for a CPU'],
+    [states[SLEEPING], lane.kind === 'rest' ? 'of the CPUs not used by them' : lane.kind === 'task' ? 'idle' : 'asleep'],
+    [lane.kind === 'task' || lane.name ? 0 : states[BLOCKED], 'blocked uninterruptibly'],
     [states[STOPPED], 'stopped'],
-    [states[NEW], 'new'],
+    [lane.kind === 'task' || lane.name ? 0 : states[NEW], 'new'],
     [states[UNKNOWN], 'not recorded'],
   ].filter(([time]) => time > 0).map(([time, words]) => `${percent(time / whole)} ${words}`);
   const lines = [`${laneName(lane)}: ${said.join(', ')}`, `${whenWords(start, end, view)}, ${duration(end - start)} together`];
-  return place < 0 ? lines : lines.concat(waitWords(lane, place, 'The longest', view).slice(0, -1));
+  return place < 0 || lane.kind === 'task' ? lines : lines.concat(waitWords(lane, place, 'The longest', view).slice(0, -1));
 }
 
 /** What a CPU did between two moments. */
@@ -162,6 +189,7 @@ function callWords(lane, call) {
 
 /** Lines about a moment of a lane, and the piece it is about if it is one. */
 function wordsAt(lane, time, view) {
+  if (lane.kind === 'queue') return { lines: queueWords(lane, time, view) };
   const shown = lane.kind === 'density' ? laneOfCpu(lane.cpu) : lane;
   const lost = (shown.lost || []).find(([start, end]) => time >= start - 2 * view.columnNs && time <= end + 3 * view.columnNs);
   if (lost) return { lines: [`${count(lost[2])} records lost on CPU ${shown.cpu}`, whenWords(lost[0], lost[1], view)] };
@@ -175,6 +203,7 @@ function wordsAt(lane, time, view) {
     return { lines, span: wide };
   }
   if (lane.kind === 'cpu') return { lines: runWords(lane, piece, view), span: [piece.start, piece.end] };
+  if (lane.kind === 'task') return { lines: taskWords(lane, place, view), span: [piece.start, piece.end], place };
   if (isWaiting(piece)) {
     const wait = waitAround(pieces, place);
     return { lines: waitWords(lane, place, actorName(lane.actor), view), span: [wait.start, wait.end], place };

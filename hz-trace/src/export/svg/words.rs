@@ -2,9 +2,10 @@
 
 use super::draw_page::shortened;
 use super::survey::{Survey, Wait};
-use crate::analyze::{Culprits, ProcessCulprit};
+use crate::analyze::{Culprits, POLL_OVER_NS, ProcessCulprit, summarize_tasks};
 use crate::export::Subject;
 use crate::model::{Model, ThreadIndex, is_unshowable};
+use crate::recording::Target;
 use crate::text::{count, duration, plural};
 
 /// `text` with `�` for what cannot be shown or would change what is around it. A title may be a
@@ -49,7 +50,21 @@ pub(super) fn subtitle(subject: &Subject<'_>) -> String {
         plural(threads as u64, "thread"),
         format!("{} switches", count(model.switches)),
     ];
-    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" · ")
+    let tasks = model.tasks.iter().filter(|task| !task.spans.is_empty()).count() as u64;
+    let tasks = if tasks > 0 { plural(tasks, "task") } else { String::new() };
+    let only =
+        only_runtime(subject).map(|pid| format!("opens on pid {pid}, the only one with tasks"));
+    let parts = parts.into_iter().chain([tasks]).chain(only);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ")
+}
+
+/// The process that a picture of the whole system opens on: the only one that has tasks.
+pub(super) fn only_runtime(subject: &Subject<'_>) -> Option<u32> {
+    let is_whole = subject.about.target == Target::WholeSystem.to_string();
+    match &subject.model.runtimes[..] {
+        [only] if is_whole => Some(only.pid),
+        _ => None,
+    }
 }
 
 /// What was lost.
@@ -65,8 +80,22 @@ pub(super) fn own_cost(subject: &Subject<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| format!("hz used {}", parts.join(", ")))
 }
 
-/// The sentence on top.
+/// The sentence on top: about the longest poll, if it was longer than any wait for a CPU.
 pub(super) fn verdict(subject: &Subject<'_>, survey: &Survey) -> String {
+    let worst_ns = survey.worst.first().map_or(0, Wait::duration_ns);
+    let tasks = summarize_tasks(subject.model, POLL_OVER_NS);
+    let polls = tasks.iter().flat_map(|tasks| &tasks.slow_polls);
+    // Of a poll that nobody saw the inside of there is nothing to say.
+    let mut seen = polls.filter(|poll| poll.kernel.not_recorded_ns * 2 < poll.duration_ns);
+    if let Some(poll) = seen.find(|poll| poll.duration_ns > worst_ns) {
+        let at = duration(poll.start_ns);
+        let sentence = shortened(&printable(&poll.sentence), 160);
+        return format!("Longest poll, at {at}: {sentence}.");
+    }
+    wait_verdict(subject, survey)
+}
+
+fn wait_verdict(subject: &Subject<'_>, survey: &Survey) -> String {
     let Some(worst) = survey.worst.first() else {
         return "No thread waited for a CPU.".to_owned();
     };
