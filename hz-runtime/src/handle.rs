@@ -101,6 +101,19 @@ impl Handle {
         JoinHandle::new(self.core.spawn(future, &spawn, meta.priority))
     }
 
+    /// Makes a call that may block, on a thread that is no worker.
+    pub fn spawn_blocking<F, T>(&self, function: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        if self.core.is_deterministic() {
+            // On a thread of its own, it would end when it likes.
+            return self.spawn(async { function() });
+        }
+        JoinHandle::of_call(self.core.blocking.call(self, function))
+    }
+
     /// The runtime's name.
     #[must_use]
     pub fn name(&self) -> &str {

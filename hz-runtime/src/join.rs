@@ -1,42 +1,62 @@
 //! Awaiting a task's end.
 
+use crate::blocking::Call;
 use crate::probe::{self, Wait};
 use crate::scheduler::budget;
 use crate::scheduler::cell::Owned;
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 /// A task's result to come, and the means to end it before.
 ///
 /// Dropped, it leaves the task running.
 pub struct JoinHandle<T> {
-    task: Owned<T>,
+    joined: Joined<T>,
+}
+
+enum Joined<T> {
+    Task(Owned<T>),
+    Call(Arc<Call<T>>),
 }
 
 impl<T> JoinHandle<T> {
     pub(crate) const fn new(task: Owned<T>) -> Self {
-        Self { task }
+        Self { joined: Joined::Task(task) }
     }
 
-    /// The task's id: from 1, unique in the process.
+    pub(crate) const fn of_call(call: Arc<Call<T>>) -> Self {
+        Self { joined: Joined::Call(call) }
+    }
+
+    /// The task's id: from 1, unique in the process. Blocking calls have numbers of their own.
     #[must_use]
-    pub const fn id(&self) -> u64 {
-        self.task.meta().task.id()
+    pub fn id(&self) -> u64 {
+        match &self.joined {
+            Joined::Task(task) => task.meta().task.id(),
+            Joined::Call(call) => call.id,
+        }
     }
 
     /// Cancels the task: its future is dropped, where it waits or at the end of the poll it is in.
-    /// Awaiting this then says so, unless the task had ended before.
+    /// Awaiting this then says so, unless the task had ended before. A blocking call that has begun
+    /// cannot be cancelled.
     pub fn abort(&self) {
-        self.task.meta().abort();
+        match &self.joined {
+            Joined::Task(task) => task.meta().abort(),
+            Joined::Call(call) => call.abort(),
+        }
     }
 
     /// Whether the task has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        match &self.joined {
+            Joined::Task(task) => task.is_finished(),
+            Joined::Call(call) => call.is_finished(),
+        }
     }
 }
 
@@ -46,7 +66,11 @@ impl<T> Future for JoinHandle<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(budget::consume(cx));
         let id = self.id();
-        match self.task.poll(cx) {
+        let task = match &mut self.joined {
+            Joined::Task(task) => task,
+            Joined::Call(call) => return call.poll(cx),
+        };
+        match task.poll(cx) {
             Poll::Ready(ended) => Poll::Ready(ended.unwrap_or(Err(JoinError::cancelled(id)))),
             Poll::Pending => {
                 probe::waiting(Wait::Join(id));

@@ -1,5 +1,7 @@
 //! The instrumented async runtime of hz: every task can be followed onto its CPU.
 
+#[cfg(feature = "executor")]
+mod blocking;
 pub mod clock;
 #[cfg(feature = "executor")]
 mod handle;
@@ -16,6 +18,8 @@ mod runtime;
 #[cfg(feature = "executor")]
 mod scheduler;
 #[cfg(feature = "executor")]
+pub mod sync;
+#[cfg(feature = "executor")]
 mod task;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -26,5 +30,5 @@ pub use {
     join::{JoinError, JoinHandle},
     runtime::{BuildError, Builder, Runtime},
     scheduler::Schedule,
-    task::{Priority, TaskMeta, spawn, spawn_with, yield_now},
+    task::{Priority, TaskMeta, spawn, spawn_blocking, spawn_with, yield_now},
 };

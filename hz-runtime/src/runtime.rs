@@ -1,5 +1,6 @@
 //! Building a runtime, and its end.
 
+use crate::blocking::Pool;
 use crate::handle::{EnterGuard, Handle};
 use crate::join::JoinHandle;
 use crate::scheduler::{Core, Mode, ModeError, Schedule, current_worker};
@@ -101,11 +102,12 @@ impl Builder {
             Some(workers) => workers.max(1),
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let (core, seeds) = Core::threads(self.name.clone(), workers)
+        let thread_name = self.thread_name.as_ref().unwrap_or(&self.name);
+        let blocking = Pool::new(thread_name, self.blocking_threads);
+        let (core, seeds) = Core::threads(self.name.clone(), workers, blocking)
             .map_err(|source| BuildError::Reactor { source })?;
         let handle = Handle::new(core);
         let mut runtime = Runtime { handle, threads: Vec::with_capacity(workers) };
-        let thread_name = self.thread_name.as_ref().unwrap_or(&self.name);
         for (index, seed) in seeds.into_iter().enumerate() {
             let handle = runtime.handle.clone();
             let cpu = self.pin_workers.then(|| nth_cpu(index)).flatten();
@@ -177,7 +179,8 @@ impl From<ModeError> for BuildError {
 /// An async runtime whose every task can be followed onto its CPU.
 ///
 /// Dropped, it cancels all tasks and waits until their destructors have run and its threads have
-/// ended. (Dropped on one of its own workers, it cannot wait: the threads end by themselves.)
+/// ended, those of blocking calls included. (Dropped on one of its own threads, it cannot wait for that one,
+/// nor for the others if it is a worker: they end by themselves.)
 pub struct Runtime {
     handle: Handle,
     threads: Vec<thread::JoinHandle<()>>,
@@ -217,6 +220,15 @@ impl Runtime {
         F::Output: Send + 'static,
     {
         self.handle.spawn(future)
+    }
+
+    /// Makes a call that may block, on a thread that is no worker.
+    pub fn spawn_blocking<F, T>(&self, function: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle.spawn_blocking(function)
     }
 
     /// Spawns a task of a name or priority.
@@ -269,13 +281,16 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.handle.core().close();
         let own = thread::current().id();
+        // It cannot wait for itself.
         if self.threads.iter().any(|worker| worker.thread().id() == own) {
+            self.handle.core().blocking.close_without_waiting();
             return;
         }
         for worker in self.threads.drain(..) {
             // A worker does not panic: what its tasks do is caught.
             let _ = worker.join();
         }
+        self.handle.core().blocking.close();
     }
 }
 

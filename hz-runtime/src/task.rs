@@ -81,6 +81,21 @@ where
     Handle::with_current(|handle| handle.spawn_with(meta, future))
 }
 
+/// Makes a call that may block, on a thread that is no worker. Aborting it helps only while it is
+/// queued.
+///
+/// # Panics
+///
+/// If no runtime is entered on this thread; see [`Handle::enter`].
+#[track_caller]
+pub fn spawn_blocking<F, T>(function: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Handle::with_current(|handle| handle.spawn_blocking(function))
+}
+
 /// Lets the other tasks of this worker run before this one goes on.
 pub async fn yield_now() {
     let mut has_yielded = false;

@@ -13,6 +13,7 @@ mod threads;
 pub(crate) mod virtual_time;
 mod worker;
 
+use crate::blocking::Pool;
 use crate::probe::Spawn;
 use crate::reactor::Reactor;
 use crate::task::Priority;
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     /// One per worker, and one for all other threads.
     shards: Box<[Arc<Shard>]>,
     scheduler: Scheduler,
+    pub(crate) blocking: Pool,
 }
 
 /// The ways to run tasks; chosen when the runtime is built, so that no dispatch asks which it is.
@@ -50,6 +52,7 @@ impl Core {
     pub(crate) fn threads(
         name: String,
         workers: usize,
+        blocking: Pool,
     ) -> io::Result<(Arc<Self>, Vec<worker::Seed>)> {
         let reactor = Arc::new(Reactor::new(workers)?);
         let (threads, seeds) = Threads::new(workers);
@@ -58,6 +61,7 @@ impl Core {
             reactor,
             shards: (0..=workers).map(|_| Arc::new(Shard::new(core.clone()))).collect(),
             scheduler: Scheduler::Threads(threads),
+            blocking,
         });
         Ok((core, seeds))
     }
@@ -70,7 +74,13 @@ impl Core {
             reactor,
             shards: [Arc::new(Shard::new(core.clone()))].into(),
             scheduler: Scheduler::Deterministic(Deterministic::new(seed)),
+            blocking: Pool::new("none", 1),
         }))
+    }
+
+    /// Whether a seed decides on everything.
+    pub(crate) const fn is_deterministic(&self) -> bool {
+        matches!(self.scheduler, Scheduler::Deterministic(_))
     }
 
     /// Runs `future` as the deterministic scheduler does; gives it back if another one is at work.
