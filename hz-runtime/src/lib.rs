@@ -5,13 +5,16 @@ mod blocking;
 pub mod clock;
 #[cfg(feature = "executor")]
 mod handle;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 #[cfg(feature = "executor")]
 mod join;
+#[cfg(feature = "executor")]
+pub mod net;
 #[cfg(feature = "executor")]
 pub mod pool;
 pub mod probe;
 #[cfg(feature = "executor")]
-#[expect(dead_code, reason = "sockets register with it")]
 mod reactor;
 #[cfg(feature = "executor")]
 mod runtime;
@@ -21,6 +24,8 @@ mod scheduler;
 pub mod sync;
 #[cfg(feature = "executor")]
 mod task;
+#[cfg(feature = "executor")]
+pub mod time;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 

@@ -24,7 +24,6 @@ mod timers;
 mod worker;
 
 pub(crate) use context::current;
-#[cfg_attr(not(test), expect(unused_imports, reason = "sockets register with it"))]
 pub(crate) use source::Registration;
 pub(crate) use timers::TimerKey;
 

@@ -1,0 +1,102 @@
+//! One deadline.
+
+use super::{after_ns, instant_ns};
+use crate::clock::now_ns;
+use crate::probe::{self, Wait};
+use crate::reactor::{Reactor, TimerKey, current};
+use crate::scheduler::budget;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Waits until `duration` has passed from now.
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep::until_ns(after_ns(duration))
+}
+
+/// Waits until `deadline`.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep::until_ns(instant_ns(deadline))
+}
+
+/// The wait for a deadline; see [`sleep`].
+///
+/// # Panics
+///
+/// Polled on a thread that has entered no runtime.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sleep {
+    deadline_ns: u64,
+    /// Once it waits.
+    timer: Option<(Arc<Reactor>, TimerKey)>,
+}
+
+impl Sleep {
+    pub(super) const fn until_ns(deadline_ns: u64) -> Self {
+        Self { deadline_ns, timer: None }
+    }
+
+    pub(super) const fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+
+    /// Whether the deadline has passed.
+    #[must_use]
+    pub fn is_elapsed(&self) -> bool {
+        now_ns() >= self.deadline_ns
+    }
+
+    /// Waits until another deadline instead.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.reset_ns(instant_ns(deadline));
+    }
+
+    pub(super) fn reset_ns(&mut self, deadline_ns: u64) {
+        self.cancel();
+        self.deadline_ns = deadline_ns;
+    }
+
+    fn cancel(&mut self) {
+        if let Some((reactor, key)) = self.timer.take() {
+            reactor.remove_timer(key);
+        }
+    }
+
+    /// As `poll`, without taking from the task's budget.
+    pub(super) fn poll_elapsed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let has_fired = match &self.timer {
+            Some((reactor, key)) => reactor.poll_timer(*key, context.waker()),
+            None => self.is_elapsed(),
+        };
+        if has_fired {
+            self.timer = None;
+            // It stays over, whatever is asked of it next.
+            return Poll::Ready(());
+        }
+        if self.timer.is_none() {
+            let reactor = current().expect("sleep needs a runtime: poll it in a task or block_on");
+            let task = probe::current_task();
+            let key = reactor.add_timer(self.deadline_ns, task, context.waker().clone());
+            self.timer = Some((reactor, key));
+        }
+        probe::waiting(Wait::Timer(self.deadline_ns));
+        Poll::Pending
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        ready!(budget::consume(context));
+        self.poll_elapsed(context)
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
