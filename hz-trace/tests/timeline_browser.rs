@@ -10,12 +10,18 @@
 )]
 
 use hz_trace as hz;
+use hz_trace::decode::decode;
 use hz_trace::export::{About, EXPORTERS, Subject};
-use hz_trace::model::Model;
+use hz_trace::model::{Folder, Model, TaskState, TaskTile};
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Stdio};
 
+#[path = "support/runtime.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod runtime;
+#[path = "support/scheduler.rs"]
+mod scheduler;
 #[path = "support/simulate.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod simulate;
@@ -60,6 +66,11 @@ fn has_browser() -> bool {
 
 /// Opens a page with `body` and returns what the driver saw.
 fn drive(files: &[(&str, &str)], body: &str) -> Value {
+    drive_at(files, body, FACTS)
+}
+
+/// The same with points of the test's own.
+fn drive_at(files: &[(&str, &str)], body: &str, facts: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
@@ -67,7 +78,7 @@ fn drive(files: &[(&str, &str)], body: &str) -> Value {
     let page = folder.path().join("page.html");
     let html = format!(
         "<!DOCTYPE html><html><body style='margin:0'><script>{DRIVER}</script>{body}\
-         <script>start({FACTS})</script></body></html>"
+         <script>start({facts})</script></body></html>"
     );
     fs::write(&page, html).unwrap();
     let output = Command::new("chromium")
@@ -207,4 +218,60 @@ fn a_large_recording_can_be_used_and_says_what_it_leaves_out() {
         let remark = text(&seen, "/remark");
         assert!(remark.starts_with("Shorter than ") && remark.contains("--from/--to"), "{remark}");
     }
+}
+
+fn model_with_tasks() -> Model {
+    let choices: Vec<u32> =
+        (0..3_000_u32).map(|number| number.wrapping_mul(2_654_435_761).rotate_left(7)).collect();
+    let runtime = runtime::simulated(2, false, &choices);
+    let mut folder = Folder::new(scheduler::START_NS, false);
+    for (_, record) in &runtime.scheduler.records {
+        folder.fold(&decode(record).unwrap());
+    }
+    folder.finish(runtime.scheduler.now_ns)
+}
+
+/// The name of the first task with a lane, and the middle of its longest time ready in pixels.
+fn first_task(model: &Model, svg: &str) -> (String, (f64, f64), f64) {
+    let (_, rest) = svg.split_once("class=\"hz-data\"").unwrap();
+    let (_, rest) = rest.split_once("<![CDATA[").unwrap();
+    let data: Value = serde_json::from_str(rest.split_once("]]>").unwrap().0).unwrap();
+    let lanes = data["lanes"].as_array().unwrap();
+    let middle =
+        |lane: &Value| lane["y"][0].as_f64().unwrap() + lane["y"][1].as_f64().unwrap() / 2.0;
+    let lane = lanes.iter().find(|lane| lane["kind"] == "task").unwrap();
+    let queue = lanes.iter().find(|lane| lane["kind"] == "queue").unwrap();
+    let name = data["actors"][lane["actor"].as_u64().unwrap() as usize][2].as_str().unwrap();
+    let id: u64 = name.rsplit_once("(task ").unwrap().1.trim_end_matches(')').parse().unwrap();
+    let task = model.tasks.iter().find(|task| task.id == id).unwrap();
+    let ready = task.tiles().filter(|tile| tile.span.state == TaskState::Ready);
+    let tile = ready.max_by_key(TaskTile::duration_ns).unwrap();
+    let middle_ns = (tile.span.start_ns + tile.end_ns) / 2 - model.start_ns;
+    let x = 168.0 + 1_088.0 * middle_ns as f64 / (model.end_ns - model.start_ns) as f64;
+    (name.to_owned(), (x, middle(lane)), middle(queue))
+}
+
+#[test]
+fn tasks_can_be_looked_at_searched_for_and_isolated() {
+    if !has_browser() {
+        return;
+    }
+    let model = model_with_tasks();
+    let svg = svg(&model);
+    let (name, (x, y), queue) = first_task(&model, &svg);
+    let facts = format!(
+        r#"{{"box": [{x}, {y}], "labels": {{"search": "{name}"}},
+            "points": {{"task": [{x}, {y}], "queue": [{x}, {queue}]}}}}"#
+    );
+    let seen = drive_at(&[], &svg, &facts);
+    assert_eq!(seen["errors"], Value::Array(Vec::new()), "{seen:#}");
+    let task = text(&seen, "/tips/task");
+    assert!(task.starts_with(&format!("{name}: ready ")), "{task}");
+    assert_eq!(task, text(&seen, "/zoomedTip"), "the wheel zooms at the pointer");
+    let queue = text(&seen, "/tips/queue");
+    assert!(queue.starts_with("Queues of process 4711: at most "), "{queue}");
+    assert_eq!(seen["isReset"], true, "{seen:#}");
+    assert_eq!((text(&seen, "/tally"), &seen["hits"]), ("1 found", &1.into()));
+    assert!(seen["dimmedByClick"].as_u64() > Some(20), "{seen:#}");
+    assert!(text(&seen, "/firstMatch").starts_with(&format!("{name}: ")), "{seen:#}");
 }

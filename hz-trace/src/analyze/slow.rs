@@ -80,7 +80,7 @@ fn sentence(poll: &SlowPoll, cpus: &[u16]) -> String {
     } else if blocked_ns == most_ns {
         format!("task `{name}` ({task}) blocked {worker} for {took} in a poll")
     } else if kernel.waiting_ns == most_ns {
-        format!("task `{name}` ({task}) was {took} in a poll whose {worker} had no CPU")
+        format!("task `{name}` ({task}) was polled by {worker} for {took}, mostly without a CPU")
     } else {
         format!("task `{name}` ({task}) kept {worker} busy for {took} in a poll")
     };

@@ -5,6 +5,7 @@
 //! tile is a piece; in a large one tiles shorter than `resolution` are gathered, and a piece says
 //! what share each state or thread had. `timeline_data.js` reads what this file writes.
 
+use super::arrows::{self, ArrowData};
 use super::canvas::Canvas;
 use super::encode::safe_json;
 use super::encoder::{Actor, Encoder};
@@ -46,6 +47,8 @@ struct Data {
     paints: BTreeMap<&'static str, String>,
     lanes: Vec<LaneData>,
     worst: Vec<WaitData>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    arrows: Vec<ArrowData>,
 }
 
 /// A lane.
@@ -126,6 +129,7 @@ fn data(scene: &Scene<'_>) -> Data {
         paints: CLASSES.iter().map(|(paint, class)| (*class, paint.hex())).collect(),
         lanes,
         worst,
+        arrows: arrows::data(scene),
     }
 }
 

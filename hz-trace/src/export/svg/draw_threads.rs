@@ -1,5 +1,6 @@
 //! Draws the lanes of threads: what they did, where they moved, what they called.
 
+use super::arrows;
 use super::backend::SvgBackend;
 use super::canvas::Canvas;
 use super::columns::{Mix, ThreadColumns, clear_part, place};
@@ -290,6 +291,7 @@ pub(super) fn worst_waits(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> 
             point_out(scene, canvas, (lane, wait))?;
         }
     }
+    arrows::draw(scene, canvas)?;
     canvas.backend(SvgBackend::close)
 }
 

@@ -5,6 +5,7 @@
 //! shorter than a pixel vanishes. What the script needs to zoom in is embedded, as fine as a budget
 //! of bytes allows: see `data.rs`.
 
+mod arrows;
 mod axis;
 mod backend;
 mod canvas;
@@ -20,6 +21,7 @@ mod encode;
 mod encoder;
 mod lanes;
 mod layout;
+mod mixes;
 mod pieces;
 mod style;
 mod survey;

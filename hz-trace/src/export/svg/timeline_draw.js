@@ -272,9 +272,21 @@ function drawAxis(view) {
   return nodes;
 }
 
+/** From who woke a task to the task. */
+function drawArrows(view) {
+  const inSight = (data.arrows || []).filter(({ time }) => !focus && time >= view.start && time <= view.end);
+  return inSight.map(({ time, y: [from, to], words: said }) => {
+    const x = view.x(time).toFixed(1), back = from < to ? -6 : 6, group = element('g', { class: 'wake' });
+    const line = { class: 'moved', fill: 'none', stroke: data.paints.moved, 'stroke-width': 0.8, d: `M${x} ${from}V${to}` };
+    const head = { class: 'moved', fill: data.paints.moved, d: `M${x} ${to}l-3 ${back}h6z` };
+    group.append(element('title', {}, said), element('path', line), element('path', head));
+    return group;
+  });
+}
+
 /** What was pointed out, where it is now. */
 function drawNotes(view) {
-  const nodes = [], red = data.paints.blocked;
+  const nodes = drawArrows(view), red = data.paints.blocked;
   data.worst.filter((wait) => wait.note && wait.start < view.end && wait.end > view.start).forEach((wait) => {
     const lane = laneOfActor(wait.actor);
     if (!lane || (focus && !focus.has(wait.actor))) return;

@@ -86,7 +86,9 @@ pub(super) fn verdict(subject: &Subject<'_>, survey: &Survey) -> String {
     let tasks = summarize_tasks(subject.model, POLL_OVER_NS);
     let polls = tasks.iter().flat_map(|tasks| &tasks.slow_polls);
     // Of a poll that nobody saw the inside of there is nothing to say.
-    let mut seen = polls.filter(|poll| poll.kernel.not_recorded_ns * 2 < poll.duration_ns);
+    let from_ns = subject.from_ns.saturating_sub(subject.model.start_ns);
+    let in_part = polls.filter(|poll| poll.start_ns + poll.duration_ns > from_ns);
+    let mut seen = in_part.filter(|poll| poll.kernel.not_recorded_ns * 2 < poll.duration_ns);
     if let Some(poll) = seen.find(|poll| poll.duration_ns > worst_ns) {
         let at = duration(poll.start_ns);
         let sentence = shortened(&printable(&poll.sentence), 160);
