@@ -99,6 +99,8 @@ pub fn culprits_in(model: &Model, thread: ThreadIndex, start_ns: u64, end_ns: u6
 pub struct ClockCheck {
     /// Polls of which the begin or the end could be compared.
     pub polls: u64,
+    /// Polls of which neither could be: the recording does not have their thread then.
+    pub not_compared: u64,
     /// Those that begin or end while the kernel has their thread off the CPU by more than 2 µs.
     pub contradictions: u64,
     /// The furthest that one of them is off.
@@ -111,7 +113,10 @@ impl ClockCheck {
         let begin = (poll.span.why == Why::Poll).then_some(poll.span.start_ns);
         let end = is_ended.then_some(poll.end_ns);
         let off = [begin, end].into_iter().flatten().filter_map(|time_ns| off_cpu(thread, time_ns));
-        let Some(furthest_ns) = off.max() else { return };
+        let Some(furthest_ns) = off.max() else {
+            self.not_compared += 1;
+            return;
+        };
         self.polls += 1;
         self.contradictions += u64::from(furthest_ns > AGREES_NS);
         self.furthest_ns = self.furthest_ns.max(furthest_ns);

@@ -248,14 +248,15 @@ fn spans(spans: &[NamedSpans], name: &str) -> Table {
 /// What belongs to the foot of a summary: whether the clocks agree, and what is missing.
 pub(super) fn foot(out: &mut String, tasks: &TaskSummary) -> Result {
     let check = &tasks.clock_check;
-    if check.polls > 0 {
+    if check.polls + check.not_compared > 0 {
         writeln!(
             out,
             "Clocks agree: {} of {} polls begin or end while the kernel has their thread off the CPU by\n\
-             more than 2 µs; the furthest by {}",
+             more than 2 µs; the furthest by {}; {} could not be compared",
             count(check.contradictions),
             count(check.polls),
             duration(check.furthest_ns),
+            count(check.not_compared),
         )?;
     }
     for runtime in &tasks.runtimes {

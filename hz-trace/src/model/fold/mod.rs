@@ -158,7 +158,7 @@ impl Folder {
         thread.switches += u64::from(is_counting);
         let (time_ns, cpu) = (switch.header.time_ns, switch.header.cpu);
         self.check_place(index, cpu, time_ns);
-        self.check_wait(index, time_ns);
+        self.check_came(index, time_ns);
         if is_dead(switch.prev_state) {
             self.end(index, time_ns);
             return;

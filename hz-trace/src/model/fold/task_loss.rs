@@ -1,6 +1,6 @@
 //! Records of a ring that were not read: what they could have told is not known.
 
-use super::Folder;
+use super::{Folder, tasks::TaskNow};
 use crate::model::{
     RuntimeLoss, TaskIndex, TaskSpan, TaskState, ThreadIndex, Why,
     tasks::{Reason, Task},
@@ -25,8 +25,15 @@ impl Folder {
                 .is_none_or(|last| last.state == TaskState::Done && last.start_ns <= start_ns);
             if task.runtime == runtime && !was_over {
                 doubt(task, thread, start_ns);
+                let is_polled =
+                    task.spans.last().map(|last| last.state) == Some(TaskState::Polling);
                 let index = TaskIndex(u32::try_from(place).unwrap_or(u32::MAX));
-                self.task_now(index).may_be_woken = true;
+                let now = self.task_now(index);
+                if !is_polled {
+                    // What was said during a poll whose end was lost is of no other poll.
+                    *now = TaskNow::default();
+                }
+                now.may_be_woken = true;
             }
         }
     }

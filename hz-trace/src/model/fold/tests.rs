@@ -232,3 +232,19 @@ fn a_thread_that_another_takes_the_cpu_from_unseen_is_unknown_from_then_on() {
     assert_eq!(states(2), [(150, State::Sleeping)]);
     assert_eq!(states(3), [(150, State::Running)]);
 }
+
+#[test]
+fn a_thread_that_leaves_a_cpu_in_its_sleep_did_not_sleep_all_the_while() {
+    let switch = |time_ns, tid, arg| {
+        let header = Header { time_ns, kind: Kind::Switch as u16, cpu: 0, tid, pid: tid, arg };
+        Event::Switch(Switch { header, next_pid: arg, prev_state: 1, ..Switch::default() })
+    };
+    let mut folder = Folder::new(START_NS, false);
+    folder.fold(&switch(110, 1, 0));
+    // Its wake-up and the switch to it are missing.
+    folder.fold(&switch(150, 1, 0));
+    let model = folder.finish(200);
+    let spans: Vec<_> =
+        model.threads[0].spans.iter().map(|span| (span.start_ns, span.state)).collect();
+    assert_eq!(spans, [(110, State::Unknown), (150, State::Sleeping)]);
+}

@@ -56,16 +56,16 @@ impl Folder {
         }
     }
 
-    /// A thread that leaves a CPU should not be waiting for one: it came unseen, and how much of its
-    /// last tile was a wait nobody knows.
-    pub(super) fn check_wait(&mut self, index: ThreadIndex, time_ns: u64) {
+    /// A thread that leaves a CPU should have had it. If it waited or slept it came unseen, and how
+    /// much of its last tile was that nobody knows.
+    pub(super) fn check_came(&mut self, index: ThreadIndex, time_ns: u64) {
         let thread = &mut self.model.threads[index.0 as usize];
         let Some(last) = thread.spans.last_mut() else { return };
-        let waited = *last;
-        if waited.state.is_waiting() {
+        let before = *last;
+        if before.state != State::Running {
             last.state = State::Unknown;
-            self.model.contradictions += 1;
-            self.stop_waiting(&waited, time_ns);
+            self.model.contradictions += u64::from(before.state.is_waiting());
+            self.stop_waiting(&before, time_ns);
         }
     }
 
