@@ -217,7 +217,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         run_queue_wait: distribution(waits.iter().map(|(_, wait)| wait.duration_ns()).collect()),
         threads_by_wait: threads_by_wait(model),
         worst_waits: worst_waits(model, waits),
-        lost: state.lost().saturating_add(model.runtime_lost()),
+        lost: state.lost(),
         lost_by_site: lost_by_site(state),
         ledger: state.ledger.clone(),
         bpf: state.bpf.clone(),

@@ -145,7 +145,7 @@ fn about(recording: &Recording, replayed: &Replay) -> About {
         host: meta.host.clone(),
         kernel: meta.kernel.clone(),
         probes: meta.uprobes.clone(),
-        lost: state.lost().saturating_add(replayed.model.runtime_lost()),
+        lost: state.lost(),
         not_collected: state.not_collected(meta),
         own_cpu_pct: own.map(|own| 100.0 * own.cpu_ns as f64 / recorded_ns.max(1) as f64),
         own_memory_bytes: own.map(|own| own.memory_peak_bytes),

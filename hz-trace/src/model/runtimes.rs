@@ -1,17 +1,8 @@
 //! Async runtimes: their workers, queues, timers, and what their programs say of themselves.
 
-use super::{Model, TaskIndex, ThreadIndex};
+use super::{TaskIndex, ThreadIndex};
 use hz_probes_ebpf::{Kind, runtime::PRIORITIES};
 use rustc_hash::FxHashMap;
-
-impl Model {
-    /// Events of runtimes that were overwritten before they were read.
-    #[must_use]
-    pub fn runtime_lost(&self) -> u64 {
-        let losses = self.runtimes.iter().flat_map(|runtime| &runtime.lost);
-        losses.fold(0, |sum, loss| sum.saturating_add(loss.count))
-    }
-}
 
 /// A process that offered rings.
 #[derive(Clone, Debug, Default)]
