@@ -109,8 +109,13 @@ macro_rules! cases {
     };
 }
 
-async fn no_sleep(_: Duration) {}
-cases!(hz, hz_runtime::spawn, hz_runtime::yield_now, hz_runtime::sync::bounded, no_sleep);
+cases!(
+    hz,
+    hz_runtime::spawn,
+    hz_runtime::yield_now,
+    hz_runtime::sync::bounded,
+    hz_runtime::time::sleep
+);
 cases!(
     tokio_rt,
     tokio::spawn,

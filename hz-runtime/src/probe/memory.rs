@@ -1,5 +1,6 @@
 //! The memory that is shared with readers: made once in a process, never unmapped.
 
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::layout::{Layout, Sizes};
 use super::settings::Settings;
 use super::slots::FreeSlots;
@@ -14,7 +15,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::os::fd::OwnedFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::AtomicPtr;
 use std::sync::{Mutex, PoisonError};
 
 /// Why nothing is shared with readers.
@@ -253,7 +254,7 @@ unsafe fn part<T>(base: NonNull<u8>, offset: usize, count: usize) -> &'static [T
 fn describe(memory: &Memory) {
     let Memory { page, layout, .. } = memory;
     let store = |word: &AtomicU64, value: usize| word.store(value as u64, Ordering::Relaxed);
-    let count = |word: &std::sync::atomic::AtomicU32, value: usize| {
+    let count = |word: &AtomicU32, value: usize| {
         word.store(u32::try_from(value).unwrap_or(u32::MAX), Ordering::Relaxed);
     };
     page.version.store(RING_VERSION, Ordering::Relaxed);

@@ -91,3 +91,77 @@ mod tests {
         assert!(!readiness.seen().is_any(READ | WRITE));
     }
 }
+
+/// Every order of an event and a read that finds nothing:
+/// `RUSTFLAGS="--cfg hz_loom" cargo test -p hz-runtime --release --lib readiness::models`.
+#[cfg(all(test, hz_loom))]
+mod models {
+    use super::*;
+    use loom::sync::atomic::AtomicBool;
+    use loom::sync::{Arc, Mutex};
+    use loom::thread;
+
+    /// A file as the reactor keeps it, and what the kernel has in it.
+    struct File {
+        has_bytes: AtomicBool,
+        readiness: Readiness,
+        is_awaited: Mutex<bool>,
+        was_woken: AtomicBool,
+    }
+
+    impl File {
+        fn arrive(&self) {
+            self.has_bytes.store(true, Ordering::Release);
+            self.readiness.add(READ);
+            if std::mem::take(&mut *self.is_awaited.lock().unwrap()) {
+                self.was_woken.store(true, Ordering::Release);
+            }
+        }
+
+        /// True: it has read; false: it waits.
+        fn poll(&self) -> bool {
+            loop {
+                let mut seen = self.readiness.seen();
+                if !seen.is_any(READ) {
+                    *self.is_awaited.lock().unwrap() = true;
+                    seen = self.readiness.seen();
+                    if !seen.is_any(READ) {
+                        return false;
+                    }
+                }
+                if self.has_bytes.load(Ordering::Acquire) {
+                    return true;
+                }
+                self.readiness.remove(READ, seen);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_arrive_are_read_or_wake_the_reader() {
+        // All orders pass as well, in two minutes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let file = Arc::new(File {
+                has_bytes: AtomicBool::new(false),
+                readiness: Readiness::new(READ | WRITE),
+                is_awaited: Mutex::new(false),
+                was_woken: AtomicBool::new(false),
+            });
+            let reactor = thread::spawn({
+                let file = Arc::clone(&file);
+                move || file.arrive()
+            });
+            let writer = thread::spawn({
+                let file = Arc::clone(&file);
+                move || file.readiness.remove(WRITE, file.readiness.seen())
+            });
+            let has_read = file.poll();
+            reactor.join().unwrap();
+            writer.join().unwrap();
+            let was_woken = file.was_woken.load(Ordering::Acquire);
+            assert!(has_read || (was_woken && file.poll()), "the reader sleeps on bytes");
+        });
+    }
+}

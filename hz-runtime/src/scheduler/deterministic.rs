@@ -8,13 +8,13 @@
 //! What comes from outside (files, other threads) is served, and is not part of the promise.
 
 use super::cell::{self, Job};
-use super::sync::lock;
+use super::sync::{Mutex, lock};
 use super::{Core, Scheduler, budget, virtual_time};
 use crate::probe::{self, Cause};
 use async_task::ScheduleInfo;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
