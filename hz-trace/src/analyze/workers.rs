@@ -119,11 +119,12 @@ pub(super) fn workers(model: &Model) -> Vec<WorkerUse> {
             }
         }
         used.parks = worker.parks.len() as u64;
-        let parked = worker
-            .parks
-            .iter()
-            .map(|park| park.end_ns.unwrap_or(model.end_ns).saturating_sub(park.start_ns));
-        used.parked_ns = parked.sum();
+        // A process may say any time.
+        let parked = worker.parks.iter().map(|park| {
+            let end_ns = park.end_ns.map_or(model.end_ns, |end_ns| end_ns.min(model.end_ns));
+            end_ns.saturating_sub(park.start_ns)
+        });
+        used.parked_ns = parked.fold(0, u64::saturating_add);
         used.deepest_queue = worker.depths.iter().map(Depth::total).max().unwrap_or(0);
         let sum = |is_its: &dyn Fn(u32, u32) -> bool| {
             let its = runtime.steals.iter().filter(|steal| is_its(steal.from, steal.to));

@@ -18,6 +18,9 @@ use hz_probes_ebpf::{
 };
 use rustc_hash::FxHashMap;
 
+/// Workers of a runtime that are told apart: a process may say any number.
+const WORKERS: u32 = 4_096;
+
 /// What the fold knows of runtimes beside what it made.
 #[derive(Debug, Default)]
 pub(super) struct RuntimesNow {
@@ -154,6 +157,7 @@ impl Folder {
     }
 
     fn worker(&mut self, runtime: u32, number: u32) -> &mut Worker {
+        let number = number.min(WORKERS - 1);
         let workers = &mut self.model.runtimes[runtime as usize].workers;
         let place = workers.partition_point(|worker| worker.number < number);
         if workers.get(place).is_none_or(|worker| worker.number != number) {

@@ -207,6 +207,7 @@ proptest! {
         assert_cpus_are_tiled(&model);
         assert_one_thread_runs_on_a_cpu(&model);
         assert_tasks_are_tiled(&model);
+        let _ = crate::analyze::summarize_tasks(&model, 10);
         assert_calls_are_in_order(&model);
     }
 }
