@@ -38,7 +38,10 @@ pub(super) fn arrows(scene: &Scene<'_>) -> Vec<Arrow> {
     let mut found = Vec::new();
     for (place, own) in scene.lanes.tasks.own.iter().enumerate() {
         let Some(to) = lane(scene, Shows::Task(place)) else { continue };
-        let ready = own.tiles.iter().filter(|tile| tile.span.state == State::Woken);
+        // What was ready when the picture begins was woken before.
+        let ready = own.tiles.iter().filter(|tile| {
+            tile.span.state == State::Woken && tile.span.start_ns > scene.subject.from_ns
+        });
         let longest = ready.max_by_key(|tile| tile.duration_ns());
         let Some(tile) = longest.filter(|tile| tile.duration_ns() >= scene.grid.column_ns()) else {
             continue;
