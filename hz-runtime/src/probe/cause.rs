@@ -129,7 +129,7 @@ pub fn waiting(wait: Wait) {
             local.current.set(thread::Current { has_told: true, ..current });
         }
         if let Wait::Io { operation, fd, cookie } = wait {
-            emit(Kind::IoWaitBegin, |_| io_record(operation, fd, cookie, current.task));
+            emit(Kind::IoWaitBegin, || io_record(operation, fd, cookie, current.task));
         }
     });
 }
@@ -137,7 +137,7 @@ pub fn waiting(wait: Wait) {
 /// Says that the wait for a file that the task had told of is over.
 #[inline]
 pub fn io_wait_end(operation: Operation, fd: i32, cookie: u64) {
-    emit(Kind::IoWaitEnd, |local| io_record(operation, fd, cookie, local.current.get().task));
+    emit(Kind::IoWaitEnd, || io_record(operation, fd, cookie, super::current_task()));
 }
 
 #[inline]

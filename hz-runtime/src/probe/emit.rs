@@ -2,7 +2,7 @@
 
 use super::memory::{self, Memory};
 use super::tables;
-use super::thread::{self, Local};
+use super::thread;
 use super::usdt::{self, Gate};
 use crate::clock;
 use hz_probes_ebpf::Kind;
@@ -12,40 +12,41 @@ pub(super) use super::usdt::Event as Record;
 
 /// Emits `kind`, if anyone wants it. `record` says what, and is asked only then.
 #[inline(always)]
-pub(super) fn emit(kind: Kind, record: impl FnOnce(&Local) -> Record) {
+pub(super) fn emit(kind: Kind, record: impl FnOnce() -> Record) {
     let gate = Gate::of(kind);
     if gate.is_open() {
-        thread::with(|local| {
-            let record = record(local);
-            if gate.wants_usdt() {
-                usdt::fire(kind, record);
-            }
-            if gate.wants_ring() {
-                local.write(clock::stamp(), words(kind, record));
-            }
-        });
+        let record = record();
+        if gate.wants_usdt() {
+            usdt::fire(kind, record);
+        }
+        if gate.wants_ring() {
+            let [what, task, value] = words(kind, record);
+            write_now(what, task, value);
+        }
     }
 }
 
 /// Emits what has a name: in the ring that is `arg`, the number of a text.
 #[inline(always)]
-pub(super) fn emit_named(kind: Kind, name: &'static str, record: impl FnOnce(&Local) -> Record) {
+pub(super) fn emit_named(kind: Kind, name: &'static str, record: impl FnOnce() -> Record) {
     let gate = Gate::of(kind);
     if gate.is_open() {
-        thread::with(|local| emit_text(gate, kind, name, record(local), local));
+        let text = |memory: &Memory| thread::with(|local| tables::text(local, memory, name));
+        let record = Record { arg: memory::get().map_or(0, text), ..record() };
+        if gate.wants_usdt() {
+            usdt::fire_named(kind, record, name);
+        }
+        if gate.wants_ring() {
+            let [what, task, value] = words(kind, record);
+            write_now(what, task, value);
+        }
     }
 }
 
-#[inline(never)]
-fn emit_text(gate: Gate, kind: Kind, name: &'static str, record: Record, local: &Local) {
-    let arg = memory::get().map_or(0, |memory: &Memory| tables::text(local, memory, name));
-    let record = Record { arg, ..record };
-    if gate.wants_usdt() {
-        usdt::fire_named(kind, record, name);
-    }
-    if gate.wants_ring() {
-        local.write(clock::stamp(), words(kind, record));
-    }
+/// Writes a record, now.
+#[inline(always)]
+fn write_now(what: u64, task: u64, value: u64) {
+    thread::with(|local| local.write(clock::stamp(), [what, task, value]));
 }
 
 /// The words of a record that follow its stamp.

@@ -26,8 +26,8 @@ impl Sizes {
     pub(super) fn new(workers: usize, ring_slots: Option<usize>, directory: Option<usize>) -> Self {
         Self {
             rings: workers.saturating_add(SPARE_RINGS).min(MAX_RINGS),
-            ring_slots: ring_slots.unwrap_or(1 << 16).clamp(1 << 6, 1 << 24).next_power_of_two(),
-            directory_slots: directory.unwrap_or(1 << 16).clamp(1 << 6, 1 << 24),
+            ring_slots: ring_slots.unwrap_or(1 << 16).clamp(1 << 6, 1 << 20).next_power_of_two(),
+            directory_slots: directory.unwrap_or(1 << 16).clamp(1 << 6, 1 << 22),
             texts: 1 << 14,
             sites: 1 << 13,
             stacks: 1 << 14,

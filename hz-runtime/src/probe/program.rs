@@ -1,8 +1,7 @@
 //! The sites of the program itself: requests, spans, marks, and its allocator's.
 
 use super::emit::{Record, emit_named};
-use super::sites::emit_of_task;
-use super::thread::Local;
+use super::sites::{current_task, emit_of_task};
 use super::{kinds, memory, stacks};
 use hz_probes_ebpf::Kind;
 use std::marker::PhantomData;
@@ -82,8 +81,7 @@ pub fn intern_stack(addresses: &[u64], is_cut: bool) -> u32 {
 
 #[inline(always)]
 fn emit_of_task_named(kind: Kind, name: &'static str, value: u64) {
-    let of_task = |local: &Local| Record { task: local.current.get().task, value, arg: 0, aux: 0 };
-    emit_named(kind, name, of_task);
+    emit_named(kind, name, || Record { task: current_task(), value, arg: 0, aux: 0 });
 }
 
 /// Bits of an address that a record holds: of 47, without the four that alignment makes 0.

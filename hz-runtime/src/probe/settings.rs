@@ -3,8 +3,10 @@
 use super::kinds;
 use std::sync::OnceLock;
 
-/// Kinds that are on when `HZ_FLIGHT` does not say: see `docs/probes/runtime.md` for what they cost.
-const DEFAULT_FLIGHT: &str = "none";
+/// Kinds that are on when `HZ_FLIGHT` does not say: those that a loop of spawns, yields or wake-ups
+/// does not emit, so that nobody pays for them there. `docs/probes/runtime.md` has the figures.
+const DEFAULT_FLIGHT: &str = "steal,park,unpark,timer_fired,blocking_queued,blocking_begin,\
+    blocking_end,request_begin,request_end,span_begin,span_end,mark";
 
 /// The variables `HZ_*` as they were when first asked for.
 #[derive(Debug)]
@@ -46,6 +48,13 @@ impl Settings {
 mod tests {
     use super::*;
     use hz_probes_ebpf::Kind;
+
+    #[test]
+    fn the_default_is_made_of_kinds() {
+        let settings = Settings::read(|_| None);
+        assert_eq!(settings.flight_kinds.count_ones(), 12);
+        assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    }
 
     #[test]
     fn what_is_not_understood_is_said_and_the_default_taken() {

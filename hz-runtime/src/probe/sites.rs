@@ -38,13 +38,13 @@ pub fn worker_tick() {
 /// Emits what is of this thread's worker.
 #[inline(always)]
 fn emit_of_worker(kind: Kind, aux: u32, value: u64) {
-    emit(kind, |local| Record { aux, arg: local.worker.get(), task: 0, value });
+    emit(kind, || Record { aux, arg: thread::with(|local| local.worker.get()), task: 0, value });
 }
 
 /// Emits what is of the task being polled.
 #[inline(always)]
 pub(super) fn emit_of_task(kind: Kind, aux: u32, arg: u32, value: u64) {
-    emit(kind, |local| Record { aux, arg, task: local.current.get().task, value });
+    emit(kind, || Record { aux, arg, task: current_task(), value });
 }
 
 /// A worker took `count` tasks from another's queues.
@@ -56,7 +56,7 @@ pub fn steal(from: u32, count: u32) {
 /// How many tasks are in a worker's queues by priority, `None`: in the injector.
 #[inline]
 pub fn queue_depth(worker: Option<u32>, depths: impl FnOnce() -> [u16; 4]) {
-    emit(Kind::QueueDepth, |_| {
+    emit(Kind::QueueDepth, || {
         let depths = depths().map(u64::from);
         let value = depths[0] | depths[1] << 16 | depths[2] << 32 | depths[3] << 48;
         Record { arg: worker.unwrap_or(NO_WORKER), value, ..Record::default() }
@@ -78,7 +78,7 @@ pub fn unpark() {
 /// A timer of `task` (0: of none) fired `late_ns` after its deadline.
 #[inline]
 pub fn timer_fired(task: u64, late_ns: u64) {
-    emit(Kind::TimerFired, |_| Record { task, value: late_ns, ..Record::default() });
+    emit(Kind::TimerFired, || Record { task, value: late_ns, ..Record::default() });
 }
 
 /// A call on the blocking pool is queued, by the task being polled; returns the call's id.
@@ -93,13 +93,13 @@ pub fn blocking_queued() -> u64 {
 /// Blocking call `id` of `task` begins on this thread.
 #[inline]
 pub fn blocking_begin(task: u64, id: u64) {
-    emit(Kind::BlockingBegin, |_| Record { task, value: id, ..Record::default() });
+    emit(Kind::BlockingBegin, || Record { task, value: id, ..Record::default() });
 }
 
 /// Blocking call `id` of `task` ended on this thread.
 #[inline]
 pub fn blocking_end(task: u64, id: u64) {
-    emit(Kind::BlockingEnd, |_| Record { task, value: id, ..Record::default() });
+    emit(Kind::BlockingEnd, || Record { task, value: id, ..Record::default() });
 }
 
 /// A buffer was taken from the pool: its address, size and the size of its memory's pages.

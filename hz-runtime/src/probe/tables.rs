@@ -38,7 +38,13 @@ static TABLES: Mutex<Option<Tables>> = Mutex::new(None);
 /// The number of a text that lives as long as the program.
 #[inline]
 pub(super) fn text(local: &Local, memory: &Memory, text: &'static str) -> u32 {
-    local.caches.text(text, |text| locked(|tables| tables.text(memory, text)))
+    local.caches.text(text, |text| intern(memory, text))
+}
+
+#[cold]
+#[inline(never)]
+fn intern(memory: &Memory, text: &str) -> u32 {
+    locked(|tables| tables.text(memory, text))
 }
 
 /// The numbers of the place and the name that a task is spawned with.

@@ -6,7 +6,6 @@ use super::thread::{self, Current, Local};
 use super::usdt::{self, Gate};
 use super::words::TaskWords;
 use super::{Cause, cause, memory, tables};
-use crate::clock;
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{
     END_CANCELLED, END_COMPLETED, END_PANICKED, END_UNKNOWN, POLL_OVER, POLL_PANICKED,
@@ -148,7 +147,7 @@ impl TaskProbe {
     pub fn poll_begin(&self) -> Enclosing {
         thread::with(|local| {
             let worker = local.worker.get();
-            emit(Kind::PollBegin, |_| self.record(u32::from(self.priority), worker, 0));
+            emit(Kind::PollBegin, || self.record(u32::from(self.priority), worker, 0));
             // After an event it is that event's.
             let stamp = local.coarse_stamp();
             let polls = self.polls.load(Ordering::Relaxed) + 1;
@@ -168,7 +167,7 @@ impl TaskProbe {
         thread::with(|local| {
             let worker = local.worker.get();
             let has_told = local.current.replace(enclosing.0).has_told;
-            emit(Kind::PollEnd, |_| self.record(end.wire(), worker, 0));
+            emit(Kind::PollEnd, || self.record(end.wire(), worker, 0));
             match end {
                 PollEnd::Pending => {
                     if let Some(slot) = self.slot {
@@ -188,7 +187,7 @@ impl TaskProbe {
         if let Some(slot) = self.slot {
             slot.words.set(TASK_DONE, worker);
         }
-        emit(Kind::TaskEnd, |_| self.record(how, worker, self.polls.load(Ordering::Relaxed)));
+        emit(Kind::TaskEnd, || self.record(how, worker, self.polls.load(Ordering::Relaxed)));
     }
 
     #[inline]
@@ -207,8 +206,8 @@ fn enter(
 ) -> Option<Slot> {
     let names = tables::names(local, memory, spawn);
     let parent = local.current.get().task;
-    let stamp = clock::stamp();
     let gate = Gate::of(Kind::TaskSpawn);
+    let stamp = if gate.is_open() { local.tick() } else { local.coarse_stamp() };
     if gate.is_open() {
         emit_spawn(gate, stamp, Record { aux: 0, arg: names.site, task, value: parent }, spawn);
     }
@@ -245,7 +244,8 @@ impl Drop for TaskProbe {
     fn drop(&mut self) {
         if !*self.is_over.get_mut() {
             let polls = *self.polls.get_mut();
-            emit(Kind::TaskEnd, |local| self.record(END_CANCELLED, local.worker.get(), polls));
+            let worker = thread::with(|local| local.worker.get());
+            emit(Kind::TaskEnd, || self.record(END_CANCELLED, worker, polls));
         }
         let Some(slot) = self.slot else { return };
         slot.words.leave();
@@ -289,13 +289,17 @@ impl TaskRef {
         if let Some(words) = self.words {
             words.woken(self.id);
         }
-        emit(Kind::TaskWake, |local| match local.cause.get() {
+        emit(Kind::TaskWake, || self.wake());
+    }
+
+    fn wake(&self) -> Record {
+        thread::with(|local| match local.cause.get() {
             Cause::Running if local.spawned.get() == self.id && self.is_unpolled() => {
                 local.spawned.set(0);
                 Record { aux: WAKE_SPAWN, task: self.id, ..Record::default() }
             }
             cause => cause::record(cause, local.current.get().task, self.id),
-        });
+        })
     }
 
     fn is_unpolled(&self) -> bool {

@@ -110,7 +110,11 @@ impl Drop for Leaving {
 /// Runs `use_it` with the thread's own.
 #[inline(always)]
 pub(super) fn with<R>(use_it: impl FnOnce(&Local) -> R) -> R {
-    LOCAL.with(use_it)
+    // Not `LOCAL.with(use_it)`: that is inlined only if `use_it` is small, and called with what it
+    // captures in memory, 5 ns an event.
+    let local = LOCAL.with(std::ptr::from_ref);
+    // SAFETY: it has no destructor, so it lives as long as the thread, and `use_it` can't keep it.
+    use_it(unsafe { &*local })
 }
 
 impl Local {
@@ -118,7 +122,6 @@ impl Local {
     #[inline(always)]
     pub(super) fn write(&self, stamp: u64, record: [u64; 3]) {
         self.coarse.set(stamp);
-        self.coarse_polls.set(0);
         match self.writer.get() {
             Some(writer) => self.append(&writer.ring, stamp, record),
             None => self.write_first(stamp, record),
