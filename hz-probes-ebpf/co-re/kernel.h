@@ -25,6 +25,8 @@ typedef _Bool bool;
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -33,6 +35,7 @@ enum bpf_map_type {
 #define BPF_ANY		 0
 #define BPF_NOEXIST	 1
 #define BPF_RB_NO_WAKEUP 1
+#define BPF_F_NO_PREALLOC 1
 
 #define EEXIST 17 /* include/uapi/asm-generic/errno-base.h */
 
@@ -92,6 +95,15 @@ struct task_struct {
  * `thread_info.cpu` may exist and never be set. */
 struct task_struct___with_cpu {
 	unsigned int cpu;
+};
+
+/* Only the address of the instruction, on x86 and elsewhere: for libbpf's USDT, which asks for it on
+ * kernels without cookies. */
+struct pt_regs {
+	unsigned long ip;
+};
+struct user_pt_regs {
+	__u64 pc;
 };
 
 struct linux_binprm;

@@ -1,4 +1,4 @@
-//! What the loader tells the `sched` programs before they start; constant while they run.
+//! What the loader tells the programs in C before they start; constant while they run.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -41,3 +41,18 @@ pub struct SchedConfig {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<SchedConfig>() == 48);
+
+/// Settings of the `usdt` programs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct UsdtConfig {
+    /// Id of the control group, for [`FILTER_CGROUP`]: the inode of its directory.
+    pub cgroup_id: u64,
+    /// Depth of the control group below the root of its hierarchy.
+    pub cgroup_level: u32,
+    /// [`FILTER_ALL`], [`FILTER_PIDS`] or [`FILTER_CGROUP`].
+    pub filter: u32,
+}
+const _: () = assert!(size_of::<UsdtConfig>() == 16);

@@ -12,11 +12,13 @@ mod event;
 mod loss;
 pub mod runtime_ring;
 
-pub use config::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, SchedConfig};
+pub use config::{
+    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, SchedConfig, UsdtConfig,
+};
 pub use event::{
     COMM_BYTES, Comm, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, NOT_ASKED, Rename,
     SWITCH_PREEMPTED, Switch, THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU,
-    THREAD_QUEUED, Thread, UPROBE_RETURN, UprobeHit, UprobeSite, WAKING_HARDIRQ, WAKING_SOFTIRQ,
-    Wakeup, Waking, runtime,
+    THREAD_QUEUED, Thread, UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite,
+    WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking, runtime,
 };
 pub use loss::{Loss, Site};

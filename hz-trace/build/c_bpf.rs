@@ -15,6 +15,7 @@ pub(crate) struct Object {
 pub(crate) const OBJECTS: &[Object] = &[
     Object { name: "sched.bpf.o", source: "sched.bpf.c", flags: &[] },
     Object { name: "sched_raw.bpf.o", source: "sched.bpf.c", flags: &["-DHZ_RAW_TRACEPOINT"] },
+    Object { name: "usdt.bpf.o", source: "usdt.bpf.c", flags: &[] },
 ];
 
 const DIRECTORY: &str = "../hz-probes-ebpf/co-re";
@@ -26,7 +27,9 @@ pub(crate) fn build(out: &Path, include: &Path) -> Result<()> {
     let clang = find_clang()?;
     for object in OBJECTS {
         let source = Path::new(DIRECTORY).join(object.source);
-        let mut flags: Vec<OsString> = vec!["-I".into(), include.into(), "-Wall".into()];
+        let mut flags: Vec<OsString> = vec!["-I".into(), include.into()];
+        // libbpf's usdt.bpf.h includes a header by the kernel's name for it.
+        flags.extend(["-I", DIRECTORY, "-Wall"].map(OsString::from));
         flags.extend(["-Werror", "-mcpu=v3"].map(OsString::from));
         flags.extend(object.flags.iter().map(OsString::from));
         SkeletonBuilder::new()

@@ -1,10 +1,11 @@
 //! The C header that BPF programs in C include, generated from the Rust vocabulary.
 
 use anyhow::{Context, Result};
-use hz_probes_ebpf::{Kind, Site};
+use hz_probes_ebpf::{Kind, Site, UsdtSite};
 use std::{fmt::Write as _, fs, path::Path};
 
-const SOURCES: [&str; 4] = ["config.rs", "event/mod.rs", "event/sched.rs", "loss.rs"];
+const SOURCES: [&str; 5] =
+    ["config.rs", "event/mod.rs", "event/sched.rs", "event/usdt.rs", "loss.rs"];
 
 /// Writes structs and constants as cbindgen sees them, then the kinds and sites, which macros
 /// make and cbindgen cannot see.
@@ -31,7 +32,7 @@ pub(crate) fn write_header(path: &Path) -> Result<()> {
 }
 
 /// Structs that no C function mentions, so that cbindgen would leave them out.
-const RECORDS: [&str; 14] = [
+const RECORDS: [&str; 16] = [
     "Exec",
     "Exit",
     "Fork",
@@ -44,6 +45,8 @@ const RECORDS: [&str; 14] = [
     "SchedConfig",
     "Switch",
     "Thread",
+    "UsdtConfig",
+    "UsdtHit",
     "Wakeup",
     "Waking",
 ];
@@ -57,5 +60,9 @@ fn constants() -> Result<String> {
         writeln!(text, "#define HZ_SITE_{} {}", site.tag().to_uppercase(), *site as u32)?;
     }
     writeln!(text, "#define HZ_SITES {}", Site::ALL.len())?;
+    for site in UsdtSite::ALL {
+        writeln!(text, "#define HZ_{} {}", site.tag().to_uppercase(), *site as u32)?;
+    }
+    writeln!(text, "#define HZ_USDT_SITES {}", UsdtSite::ALL.len())?;
     Ok(text)
 }

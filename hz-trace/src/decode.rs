@@ -2,7 +2,7 @@
 
 use hz_probes_ebpf::{
     Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
-    Wakeup, Waking,
+    UsdtHit, Wakeup, Waking,
     runtime::{
         RuntimeEvent, RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text,
     },
@@ -36,6 +36,7 @@ pub enum Event {
     Stack(Stack),
     TaskEntry(TaskEntry),
     RuntimeLost(RuntimeLost),
+    Usdt(UsdtHit),
 }
 
 /// Why bytes are no event.
@@ -91,6 +92,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Stack => Event::Stack(record(bytes)),
         Kind::TaskEntry => Event::TaskEntry(record(bytes)),
         Kind::RuntimeLost => Event::RuntimeLost(record(bytes)),
+        Kind::Usdt => Event::Usdt(record(bytes)),
         kind if kind.is_runtime_event() => Event::Runtime(record(bytes)),
         _ => return Err(DecodeError::UnknownKind { kind: header.kind }),
     })
@@ -133,6 +135,7 @@ impl Event {
             Self::Stack(record) => &record.header,
             Self::TaskEntry(record) => &record.header,
             Self::RuntimeLost(record) => &record.header,
+            Self::Usdt(record) => &record.header,
         }
     }
 
@@ -159,6 +162,7 @@ impl Event {
             Self::Stack(record) => &mut record.header,
             Self::TaskEntry(record) => &mut record.header,
             Self::RuntimeLost(record) => &mut record.header,
+            Self::Usdt(record) => &mut record.header,
         }
     }
 }

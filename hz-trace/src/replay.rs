@@ -32,6 +32,7 @@ pub fn replay(recording: &Recording, range: Range) -> Replay {
     let start_ns = recording.meta.start_ns;
     let end_ns = range.to_ns.map_or(u64::MAX, |to_ns| start_ns.saturating_add(to_ns));
     let mut folder = Folder::new(start_ns, recording.meta.target.is_filtered());
+    folder.number_usdts_behind(recording.meta.uprobes.len());
     let mut events = recording.events_between(0, end_ns);
     for event in events.by_ref() {
         match event {

@@ -3,6 +3,7 @@
 pub mod runtime;
 mod sched;
 mod uprobe;
+mod usdt;
 
 pub use sched::{
     Exec, Exit, Fork, Interrupts, Lost, Migrate, NOT_ASKED, Rename, SWITCH_PREEMPTED, Switch,
@@ -10,6 +11,7 @@ pub use sched::{
     WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
 };
 pub use uprobe::{UPROBE_RETURN, UprobeHit, UprobeSite};
+pub use usdt::{USDT_ARGS, UsdtHit, UsdtSite};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a thread's name, the closing NUL included; the kernel's `TASK_COMM_LEN`.
@@ -83,7 +85,7 @@ macro_rules! kinds {
             pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
             pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
-            pub(super) use super::{Thread, UprobeHit as Uprobe, Wakeup, Wakeup as WakeupNew, Waking};
+            pub(super) use super::{Thread, UprobeHit as Uprobe, UsdtHit as Usdt, Wakeup, Wakeup as WakeupNew, Waking};
         }
     };
 }
@@ -177,4 +179,6 @@ kinds! {
     TaskEntry = 45, "task_entry";
     /// Records of a runtime's ring that were overwritten before they were read: [`runtime::RuntimeLost`].
     RuntimeLost = 46, "runtime_lost";
+    /// A program passed a statically defined probe: [`UsdtHit`].
+    Usdt = 47, "usdt";
 }

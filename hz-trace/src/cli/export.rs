@@ -144,7 +144,7 @@ fn about(recording: &Recording, replayed: &Replay) -> About {
         target: meta.target.to_string(),
         host: meta.host.clone(),
         kernel: meta.kernel.clone(),
-        probes: meta.uprobes.clone(),
+        probes: meta.probe_names(),
         lost: state.lost(),
         not_collected: state.not_collected(meta),
         own_cpu_pct: own.map(|own| 100.0 * own.cpu_ns as f64 / recorded_ns.max(1) as f64),

@@ -16,7 +16,10 @@ mod trace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use hz_trace::{session::RecordError, source::UprobeError};
+use hz_trace::{
+    session::RecordError,
+    source::{UprobeError, UsdtError},
+};
 use std::{
     fmt,
     io::{self, Write as _},
@@ -109,6 +112,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
         let record = cause.downcast_ref::<RecordError>();
         matches!(record, Some(RecordError::Start(_)))
             || matches!(record, Some(RecordError::Uprobe(error)) if !matches!(error, UprobeError::NoSuchProcess { .. }))
+            || matches!(record, Some(RecordError::Usdt(error)) if !matches!(error, UsdtError::NoSuchProcess { .. }))
     };
     if error.chain().any(cannot_run) {
         return ExitCode::from(CANNOT_RUN_HERE);

@@ -3,7 +3,7 @@
 use super::table::Table;
 use anyhow::Result;
 use clap::Args;
-use hz_trace::probe::PROBES;
+use hz_trace::{probe::PROBES, symbol::UsdtProbe};
 use serde_json::json;
 use std::{
     io::{self, Write as _},
@@ -15,11 +15,19 @@ pub(crate) struct ProbesArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// List the statically defined probes (USDT) of a program or library instead
+    #[arg(long, value_name = "BINARY")]
+    usdt: Option<String>,
 }
 
 impl ProbesArgs {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let text = if self.json { as_json() } else { as_text() };
+        let text = match (&self.usdt, self.json) {
+            (None, false) => as_text(),
+            (None, true) => as_json(),
+            (Some(binary), false) => usdts_as_text(&UsdtProbe::of(binary, &[])?),
+            (Some(binary), true) => usdts_as_json(&UsdtProbe::of(binary, &[])?),
+        };
         io::stdout().write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
@@ -60,6 +68,42 @@ fn as_json() -> String {
                 "places": probe.places(),
                 "emits": emits,
                 "cost": probe.cost(),
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!({ "probes": probes }))
+}
+
+fn usdts_as_text(probes: &[UsdtProbe]) -> String {
+    if probes.is_empty() {
+        return "no statically defined probes (USDT)\n".to_owned();
+    }
+    let mut table = Table::new(&["PROBE", ">PLACES", "SEMAPHORE", "ARGUMENTS"]);
+    for probe in probes {
+        let semaphore = match (probe.has_semaphore, probe.is_swallowed) {
+            (false, _) => "none",
+            (true, false) => "works",
+            (true, true) => "swallowed",
+        };
+        let places = probe.places.to_string();
+        table.row(vec![probe.full_name(), places, semaphore.to_owned(), probe.arguments.clone()]);
+    }
+    table.render()
+}
+
+fn usdts_as_json(probes: &[UsdtProbe]) -> String {
+    let probes: Vec<_> = probes
+        .iter()
+        .map(|probe| {
+            let arguments: Vec<&str> = probe.arguments.split_whitespace().collect();
+            json!({
+                "binary": probe.binary,
+                "provider": probe.provider,
+                "name": probe.name,
+                "places": probe.places,
+                "has_semaphore": probe.has_semaphore,
+                "semaphore_is_swallowed": probe.is_swallowed,
+                "arguments": arguments,
             })
         })
         .collect();

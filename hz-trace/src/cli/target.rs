@@ -3,7 +3,7 @@
 use clap::Args;
 use hz_trace::{
     session::{DEFAULT_RING_BYTES, Settings, TargetSpec},
-    symbol::UprobeSpec,
+    symbol::{UprobeSpec, UsdtSpec},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -25,6 +25,10 @@ pub(crate) struct TargetArgs {
     /// it returns; repeatable. SYMBOL may be a glob
     #[arg(long = "uprobe", value_name = "BINARY:SYMBOL[%return]")]
     uprobes: Vec<UprobeSpec>,
+    /// Observe a statically defined probe: a mark wherever a program passes it; repeatable. NAME may
+    /// be a glob; `hz-trace probes --usdt BINARY` lists them
+    #[arg(long = "usdt", value_name = "BINARY:PROVIDER:NAME")]
+    usdts: Vec<UsdtSpec>,
     /// Stop after this long, e.g. 10, 500ms, 2m [default: until Ctrl-C or the target ends]
     #[arg(short, long, value_name = "SECONDS", value_parser = recording_duration)]
     duration: Option<Duration>,
@@ -61,6 +65,7 @@ impl TargetArgs {
         Settings {
             follow_children: !self.no_children,
             uprobes: self.uprobes,
+            usdts: self.usdts,
             duration: self.duration,
             ring_bytes: usize::from(self.ring_size) << 20,
             is_verbose: self.verbose > 1,

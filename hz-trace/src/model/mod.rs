@@ -251,10 +251,11 @@ pub struct Cpu {
     pub lost: Vec<LostInterval>,
 }
 
-/// A function in user space that a user probe saw: a mark if its return was not asked for.
+/// A function in user space that a user probe saw: a mark if its return was not asked for, or if it
+/// is no function but a statically defined probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Index of the probe in the recording's table.
+    /// Index of the probe in the recording's tables: of functions, then of USDT probes.
     pub probe: u32,
     /// The thread that called.
     pub thread: ThreadIndex,

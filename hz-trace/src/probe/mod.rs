@@ -3,6 +3,7 @@
 mod runtime;
 mod sched;
 mod uprobe;
+mod usdt;
 
 use hz_probes_ebpf::Kind;
 
@@ -25,7 +26,8 @@ pub trait Probe: Sync {
 }
 
 /// Every probe. The order is the order of `hz-trace probes`.
-pub static PROBES: &[&dyn Probe] = &[&sched::Sched, &uprobe::Uprobe, &runtime::Runtime];
+pub static PROBES: &[&dyn Probe] =
+    &[&sched::Sched, &uprobe::Uprobe, &usdt::Usdt, &runtime::Runtime];
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,8 @@ pub(super) struct Runtime;
 
 /// What rings carry, and what the reader adds.
 static EMITS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let is_of_a_runtime = |kind: &Kind| *kind as u16 >= Kind::TaskSpawn as u16;
-    Kind::ALL.iter().copied().filter(is_of_a_runtime).collect()
+    let kinds = Kind::TaskSpawn as u16..=Kind::RuntimeLost as u16;
+    Kind::ALL.iter().copied().filter(|kind| kinds.contains(&(*kind as u16))).collect()
 });
 
 impl Probe for Runtime {

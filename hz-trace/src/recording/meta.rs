@@ -30,6 +30,8 @@ pub struct Meta {
     pub runtimes: Vec<RuntimeProcess>,
     /// Functions that user probes were put on, by the number their records carry.
     pub uprobes: Vec<String>,
+    /// Statically defined probes (USDT), by the number their records carry.
+    pub usdts: Vec<UsdtName>,
     /// Layout of every record kind the recorder knew.
     pub schema: Vec<RecordSchema>,
 }
@@ -48,6 +50,29 @@ pub struct RuntimeProcess {
     pub not_told: Vec<String>,
     /// Error of its clock when the runtime last compared it with `CLOCK_MONOTONIC`, nanoseconds.
     pub clock_error_ns: u64,
+}
+
+/// A statically defined probe that was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsdtName {
+    /// The file it is in.
+    pub binary: String,
+    /// Who defines it.
+    pub provider: String,
+    /// Its name.
+    pub name: String,
+    /// Its arguments, `SIZE@OPERAND` each; signed ones have a negative size.
+    pub arguments: String,
+}
+
+impl Meta {
+    /// Names of all user probes, by [`Call::probe`](crate::model::Call::probe).
+    #[must_use]
+    pub fn probe_names(&self) -> Vec<String> {
+        let usdts = self.usdts.iter().map(|usdt| format!("{}:{}", usdt.provider, usdt.name));
+        self.uprobes.iter().cloned().chain(usdts).collect()
+    }
 }
 
 /// What a recording is about.

@@ -9,7 +9,7 @@ mod reader;
 mod schema;
 mod writer;
 
-pub use meta::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, Target};
+pub use meta::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, Target, UsdtName};
 pub use reader::{Events, ReadError, Recording};
 pub use schema::{Field, RecordSchema, schema};
 pub use writer::{Batch, RECORDS_PER_CHUNK, Writer};

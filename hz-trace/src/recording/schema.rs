@@ -2,7 +2,7 @@
 
 use hz_probes_ebpf::{
     Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
-    Wakeup, Waking,
+    UsdtHit, Wakeup, Waking,
     runtime::{RuntimeEvent, RuntimeFound, RuntimeLost, SpawnSite, Stack, TaskEntry, Text},
 };
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,7 @@ fn own_fields(kind: Kind) -> Vec<Field> {
             fields!(TaskEntry: task = "task", parent = "task", spawned_ns = "ns", last_poll_ns = "ns", polls = "count", future = "address", wait_value = "by waits_for", waits_for = "number", wait_arg = "by waits_for", state = "number", priority = "level", worker = "worker", name = "text number")
         }
         Kind::RuntimeLost => fields!(RuntimeLost: since_ns = "ns", count = "count"),
+        Kind::Usdt => fields!(UsdtHit: args = "by probe", count = "count", unread = "bits"),
         kind if kind.is_runtime_event() => {
             fields!(RuntimeEvent: task = "task", value = "by kind", aux = "by kind", reserved = "none")
         }

@@ -17,8 +17,11 @@ pub(super) const STREAM_SNAPSHOT: u16 = 0x8000;
 /// The stream of records that hz makes itself.
 pub(super) const STREAM_HOST: u16 = 0x8001;
 
-/// The stream of user probes.
+/// The stream of functions in user space.
 pub(super) const STREAM_UPROBES: u16 = 0x8002;
+
+/// The stream of statically defined probes.
+pub(super) const STREAM_USDTS: u16 = 0x8003;
 
 /// The first stream of async runtimes: one for each of their processes and each ring.
 pub(super) const STREAM_RUNTIMES: u16 = 0x9000;

@@ -17,10 +17,10 @@ use crate::{
     error::{StartError, TargetError},
     host::{self, StealClock, clock},
     recording::{BpfCost, LedgerRow, Meta, OwnCost, State, schema},
-    source::{Drain, Sched, SchedSettings, UprobeError},
-    symbol::{ResolveError, UprobeSpec},
+    source::{Drain, Sched, SchedSettings, UprobeError, UsdtError},
+    symbol::{ResolveError, UprobeSpec, UsdtSpec},
 };
-use collector::{Collector, STREAM_SNAPSHOT, STREAM_UPROBES};
+use collector::{Collector, STREAM_SNAPSHOT};
 use disk::Disk;
 use own::OwnMeter;
 use runtimes::Runtimes;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub follow_children: bool,
     /// Functions in user space to observe.
     pub uprobes: Vec<UprobeSpec>,
+    /// Statically defined probes (USDT) to observe.
+    pub usdts: Vec<UsdtSpec>,
     /// When to stop; `None`: when told to, or when the target ends.
     pub duration: Option<Duration>,
     /// Memory of all rings together, in bytes.
@@ -79,6 +81,7 @@ impl Settings {
             target,
             follow_children: true,
             uprobes: Vec::new(),
+            usdts: Vec::new(),
             duration: None,
             ring_bytes: DEFAULT_RING_BYTES,
             is_verbose: false,
@@ -98,12 +101,15 @@ pub enum RecordError {
     /// The target is not there.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// A user probe names no function.
+    /// A user probe names nothing that is there.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// User probes cannot run here.
     #[error(transparent)]
     Uprobe(#[from] UprobeError),
+    /// Statically defined probes cannot run here.
+    #[error(transparent)]
+    Usdt(#[from] UsdtError),
     /// The file could not be written; what was written before is a sound recording.
     #[error("cannot write the recording")]
     Write(#[source] io::Error),
@@ -132,12 +138,7 @@ pub fn record<W: Write + Send + 'static>(
         is_verbose: settings.is_verbose,
         prefer_raw: settings.prefer_raw,
     })?;
-    let user_probes = UserProbes::attach(
-        &settings.uprobes,
-        &attached.scope,
-        settings.follow_children,
-        settings.is_verbose,
-    )?;
+    let user_probes = UserProbes::attach(settings, &attached.scope)?;
     user_probes.warnings().for_each(|warning| observer.warn(&warning));
     let runtimes = Runtimes::of(&attached, settings.follow_children);
     let probes = Probes { sched, user_probes, runtimes };
@@ -156,20 +157,17 @@ impl Probes {
     /// Their names, with the hook each one got.
     fn names(&self) -> Vec<String> {
         let sched = format!("sched ({})", self.sched.hook());
-        let uprobe = self.user_probes.is_on().then(|| "uprobe".to_owned());
         let runtime = self.runtimes.is_on().then(|| "runtime".to_owned());
-        std::iter::once(sched).chain(uprobe).chain(runtime).collect()
+        let user = self.user_probes.running().map(str::to_owned);
+        std::iter::once(sched).chain(user).chain(runtime).collect()
     }
 
     fn ledger_and_cost(&self) -> (Vec<LedgerRow>, Vec<BpfCost>) {
         let (mut ledger, mut cost) = (self.sched.ledger(), self.sched.cost());
-        let (rows, skipped_by_kernel) = self.user_probes.ledger();
-        if self.user_probes.is_on() {
-            let program = "uprobe".to_owned();
-            cost.push(BpfCost { program, skipped_by_kernel, ..BpfCost::default() });
-        }
+        let (rows, costs) = self.user_probes.ledger_and_cost();
         ledger.extend(rows);
         ledger.extend(self.runtimes.ledger());
+        cost.extend(costs);
         (ledger, cost)
     }
 
@@ -180,9 +178,13 @@ impl Probes {
         missing
     }
 
-    fn detach(&mut self) {
-        self.user_probes.detach();
+    /// Ends recording, nanoseconds of `CLOCK_MONOTONIC`.
+    fn detach(&mut self) -> u64 {
+        self.user_probes.stop();
         self.sched.detach();
+        let end_ns = clock::monotonic_ns();
+        self.user_probes.detach();
+        end_ns
     }
 }
 
@@ -224,6 +226,7 @@ impl<'a> Session<'a> {
             not_collected: probes.not_collected(),
             runtimes: probes.runtimes.found().to_vec(),
             uprobes: probes.user_probes.names(),
+            usdts: probes.user_probes.usdt_names(),
             schema: schema(),
         };
         let collector = Rc::new(RefCell::new(Collector::default()));
@@ -267,8 +270,7 @@ impl<'a> Session<'a> {
             }
         };
         self.snapshot(true)?;
-        self.probes.detach();
-        let end_ns = clock::monotonic_ns();
+        let end_ns = self.probes.detach();
         self.drain(&drain)?;
         self.probes.runtimes.end(&mut self.collector.borrow_mut());
         self.tell_untold();
@@ -279,7 +281,7 @@ impl<'a> Session<'a> {
     /// Empties the rings, but not for ever: records may come as fast as they are read.
     fn drain(&mut self, drain: &Drain<'_>) -> Result<(), RecordError> {
         let collector = Rc::clone(&self.collector);
-        let mut keep = |record: &[u8]| collector.borrow_mut().push(STREAM_UPROBES, record);
+        let mut keep = |stream, record: &[u8]| collector.borrow_mut().push(stream, record);
         self.probes.user_probes.drain(&mut keep);
         self.probes.runtimes.drain(&mut self.collector.borrow_mut());
         for _ in 0..DRAINS_PER_TICK {

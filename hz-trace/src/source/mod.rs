@@ -9,6 +9,7 @@ mod sched_setup;
 mod uprobe_error;
 mod uprobe_multi;
 mod uprobes;
+mod usdt;
 
 pub use command::{HeldCommand, RunningCommand};
 pub use processes::descendants;
@@ -16,6 +17,7 @@ pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_k
 pub use sched::{Drain, Sched, SchedSettings};
 pub use uprobe_error::UprobeError;
 pub use uprobes::{UprobeLedger, Uprobes};
+pub use usdt::{Usdt, UsdtError, UsdtLedger};
 
 /// Which threads the kernel records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +33,15 @@ pub enum Scope {
         /// Depth below the root of the hierarchy.
         level: u32,
     },
+}
+
+impl Scope {
+    /// Whether only one process gets the breakpoints of user probes. Programs filter in any case: a
+    /// `vfork`ed child runs in its parent's memory, breakpoints included.
+    fn only_process(&self, follow_children: bool) -> Option<u32> {
+        match self {
+            Self::Processes(pids) if !follow_children && pids.len() == 1 => Some(pids[0]),
+            _ => None,
+        }
+    }
 }

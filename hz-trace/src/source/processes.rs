@@ -1,6 +1,6 @@
 //! Which processes come from which.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 /// Processes that descend from `roots`, without `roots`, as far as `/proc` tells now.
 ///
@@ -17,6 +17,29 @@ pub fn descendants(roots: &[u32]) -> Result<BTreeSet<u32>, procfs::ProcError> {
         }
     }
     Ok(closure(roots, &pairs))
+}
+
+/// Gives what `roots` have started to `insert`, until a look at `/proc` finds nothing new: what a child
+/// starts before it is inserted is found by the next look.
+pub(super) fn follow_descendants<E: From<procfs::ProcError>>(
+    roots: &[u32],
+    mut insert: impl FnMut(&[u32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut known = BTreeSet::new();
+    loop {
+        let found = descendants(roots)?;
+        let new: Vec<_> = found.difference(&known).copied().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        insert(&new)?;
+        known.extend(new);
+    }
+}
+
+/// The first of `pids` that is no process.
+pub(super) fn missing(pids: &[u32]) -> Option<u32> {
+    pids.iter().copied().find(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// What is reachable from `roots` over pairs of a process and its parent.

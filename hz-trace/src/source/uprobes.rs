@@ -2,7 +2,7 @@
 
 use super::uprobe_error::{UprobeError, is_denied, map_error, program_error, site_error};
 use super::uprobe_multi::{MultiProgram, Numbered, by_file};
-use super::{Scope, descendants};
+use super::{Scope, processes};
 use crate::symbol::Site;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
@@ -13,11 +13,9 @@ use aya_log::{EbpfLogger, Level};
 use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss, UprobeHit, UprobeSite};
 use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::query::ProgInfoIter;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 /// The programs, empty when they were not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uprobe"));
@@ -121,7 +119,7 @@ impl Uprobes {
         if let Scope::Processes(pids) = scope {
             target_processes(&mut bpf, pids, follow_children)?;
         }
-        let pid = only_process(scope, follow_children);
+        let pid = scope.only_process(follow_children).and_then(NonZeroU32::new);
         // Returns first: a call entered under a probe must find the other in place.
         let spans: Vec<_> = (0..).zip(sites).filter(|(_, site)| site.wants_return).collect();
         let return_links = leave.attach(&mut bpf, &spans, pid)?;
@@ -250,30 +248,13 @@ fn target_processes(bpf: &mut Ebpf, pids: &[u32], follow: bool) -> Result<(), Up
     }
     let mut targets: HashMap<MapData, u32, u8> = take_map(bpf, "PIDS")?;
     insert(&mut targets, pids)?;
-    for pid in pids {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(UprobeError::NoSuchProcess { pid: *pid });
-        }
+    if let Some(pid) = processes::missing(pids) {
+        return Err(UprobeError::NoSuchProcess { pid });
     }
-    if follow { follow_descendants(&mut targets, pids) } else { Ok(()) }
-}
-
-/// Adds what the processes have started; what a child starts before it is added is found by the
-/// next look.
-fn follow_descendants(
-    targets: &mut HashMap<MapData, u32, u8>,
-    pids: &[u32],
-) -> Result<(), UprobeError> {
-    let mut known = BTreeSet::new();
-    loop {
-        let found = descendants(pids)?;
-        let new: Vec<_> = found.difference(&known).copied().collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        insert(targets, &new)?;
-        known.extend(new);
+    if !follow {
+        return Ok(());
     }
+    processes::follow_descendants(pids, |new| insert(&mut targets, new))
 }
 
 fn insert(targets: &mut HashMap<MapData, u32, u8>, pids: &[u32]) -> Result<(), UprobeError> {
@@ -297,15 +278,6 @@ fn attach_tracepoint(
     program.load(tracepoint, btf).map_err(program_error(name))?;
     program.attach().map_err(program_error(name))?;
     Ok(())
-}
-
-/// Whether only one process gets the breakpoints. The programs filter in any case: a `vfork`ed
-/// child runs in its parent's memory, breakpoints included.
-fn only_process(scope: &Scope, follow_children: bool) -> Option<NonZeroU32> {
-    match scope {
-        Scope::Processes(pids) if !follow_children && pids.len() == 1 => NonZeroU32::new(pids[0]),
-        _ => None,
-    }
 }
 
 /// A program for user probes, loaded the best way this kernel has.

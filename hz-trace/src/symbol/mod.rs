@@ -1,13 +1,16 @@
-//! Names of functions to places in files, for user probes.
+//! Names of functions and probes to places in files, for user probes.
 
 mod elf;
 mod instruction;
 mod locate;
 mod names;
 mod spec;
+mod usdt;
+mod usdt_notes;
 
 pub use instruction::FirstInstruction;
 pub use spec::{SpecError, UprobeSpec};
+pub use usdt::{UsdtProbe, UsdtSpec};
 
 use elf::{ElfFile, Function};
 use names::{Names, is_glob, suggest};
@@ -17,7 +20,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Functions that one glob may mean, unless told otherwise.
+/// Functions or probes that one glob may mean, unless told otherwise.
 pub const SITES_MAX: usize = 100;
 
 /// A place in a file that a user probe goes to.
@@ -94,8 +97,8 @@ pub enum ResolveError {
         /// Why it may be missing, or what may have been meant.
         hint: Hint,
     },
-    /// A glob means more functions than are allowed.
-    #[error("{symbol} means {count} functions in {}, more than {max}; narrow it", binary.display())]
+    /// A glob means more functions or probes than are allowed.
+    #[error("{symbol} means {count} probes in {}, more than {max}; narrow it", binary.display())]
     TooMany {
         /// The glob.
         symbol: String,
@@ -105,6 +108,34 @@ pub enum ResolveError {
         count: usize,
         /// How many are allowed.
         max: usize,
+    },
+    /// The file has no notes of probes.
+    #[error("{} has no statically defined probes (USDT)", binary.display())]
+    NoUsdt {
+        /// The file.
+        binary: PathBuf,
+    },
+    /// None of the file's probes is of this provider.
+    #[error("no provider {provider} in {}, which has {known}", binary.display())]
+    NoSuchProvider {
+        /// The provider that was asked for.
+        provider: String,
+        /// The file.
+        binary: PathBuf,
+        /// Those that there are.
+        known: String,
+    },
+    /// The provider has no probe of this name.
+    #[error("no probe {provider}:{name} in {}; the provider has {known}", binary.display())]
+    NoSuchUsdt {
+        /// The provider.
+        provider: String,
+        /// The probe that was asked for.
+        name: String,
+        /// The file.
+        binary: PathBuf,
+        /// Those that there are.
+        known: String,
     },
     /// Go's runtime moves stacks, and dies of the address that a return probe leaves on them.
     #[error("{} is a Go program, which a return probe would crash; ask for {symbol} without %return", binary.display())]
@@ -169,12 +200,7 @@ impl UprobeSpec {
     }
 
     fn resolve_in(&self, binary: &Path, max: usize) -> Result<Vec<Site>, ResolveError> {
-        let unreadable = |source| ResolveError::Unreadable { binary: binary.to_owned(), source };
-        let file = File::open(binary).map_err(unreadable)?;
-        if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(ResolveError::NotElf { binary: binary.to_owned() });
-        }
-        let data = &ReadCache::new(file);
+        let data = &open(binary)?;
         let elf = ElfFile::read(data)
             .ok_or_else(|| ResolveError::NotElf { binary: binary.to_owned() })?;
         let found = matching(&elf, &self.symbol);
@@ -219,6 +245,16 @@ impl UprobeSpec {
         }
         Ok(())
     }
+}
+
+/// A file's content, read as it is asked for.
+fn open(binary: &Path) -> Result<ReadCache<File>, ResolveError> {
+    let unreadable = |source| ResolveError::Unreadable { binary: binary.to_owned(), source };
+    let file = File::open(binary).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(ResolveError::NotElf { binary: binary.to_owned() });
+    }
+    Ok(ReadCache::new(file))
 }
 
 /// Functions in the file that `asked` means, with the name to show: those with exactly that name,

@@ -89,7 +89,7 @@ pub(super) fn is_glob(asked: &str) -> bool {
 
 /// Fits `*` (any bytes) and `?` (one byte). Goes back to the last `*` only, so that no glob takes
 /// more than the product of the lengths.
-fn glob_fits(glob: &[u8], name: &[u8]) -> bool {
+pub(super) fn glob_fits(glob: &[u8], name: &[u8]) -> bool {
     let (mut in_glob, mut in_name) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while in_name < name.len() {

@@ -30,6 +30,14 @@ pub enum SpecError {
         /// What was given.
         spec: String,
     },
+    /// Not three parts.
+    #[error(
+        "{spec:?} names no probe; write BINARY:PROVIDER:NAME, as in libstdc++.so.6:libstdcxx:throw"
+    )]
+    NoUsdt {
+        /// What was given.
+        spec: String,
+    },
     /// Nothing before the colon, or nothing after it.
     #[error("{spec:?} has an empty {part}; write BINARY:SYMBOL or BINARY:SYMBOL%return")]
     Empty {
@@ -79,7 +87,7 @@ impl fmt::Display for UprobeSpec {
 }
 
 /// The first colon that no backslash precedes.
-fn first_colon(spec: &str) -> Option<usize> {
+pub(super) fn first_colon(spec: &str) -> Option<usize> {
     let mut colons = spec.match_indices(':').map(|(at, _)| at);
     colons.find(|at| !spec[..*at].ends_with('\\'))
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::decode::Event;
 use hz_probes_ebpf::{
     Comm, Header, Interrupts, Lost, Migrate, SWITCH_PREEMPTED, Switch, UPROBE_RETURN, UprobeHit,
-    WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
+    UsdtHit, WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
 };
 use rustc_hash::FxHashMap;
 
@@ -46,6 +46,7 @@ pub struct Folder {
     /// Time of the kernel's last record. Those of runtimes do not move it: theirs is another clock,
     /// read in a process that may lie.
     now_ns: u64,
+    first_usdt: u32,
 }
 
 impl Folder {
@@ -63,7 +64,13 @@ impl Folder {
             open_calls: FxHashMap::default(),
             runtimes: runtimes::RuntimesNow::default(),
             now_ns: start_ns,
+            first_usdt: 0,
         }
+    }
+
+    /// Numbers USDT probes behind `uprobes` functions, in [`Call::probe`].
+    pub fn number_usdts_behind(&mut self, uprobes: usize) {
+        self.first_usdt = u32::try_from(uprobes).unwrap_or(u32::MAX);
     }
 
     /// Counts bytes that were no record of a known kind.
@@ -87,7 +94,7 @@ impl Folder {
             let mut late = *event;
             late.header_mut().time_ns = match late {
                 // A call's time orders nothing but calls, and those are sorted in the end.
-                Event::Uprobe(_) => time_ns.max(self.model.start_ns),
+                Event::Uprobe(_) | Event::Usdt(_) => time_ns.max(self.model.start_ns),
                 _ => self.now_ns,
             };
             self.apply(&late);
@@ -111,6 +118,7 @@ impl Folder {
             Event::Interrupts(interrupts) => self.interrupts(interrupts),
             Event::Lost(lost) => self.lost(lost),
             Event::Uprobe(hit) => self.uprobe(hit),
+            Event::Usdt(hit) => self.usdt(hit),
             // Those of runtimes, which are folded on their own.
             _ => {}
         }
@@ -258,6 +266,14 @@ impl Folder {
             let call = &mut self.model.calls[call];
             call.end_ns = Some(header.time_ns.max(call.start_ns));
         }
+    }
+
+    fn usdt(&mut self, hit: &UsdtHit) {
+        let header = &hit.header;
+        let thread = self.index(header.tid, header.pid, header.time_ns);
+        let probe = self.first_usdt.saturating_add(header.arg);
+        let call = Call { probe, thread, start_ns: header.time_ns, end_ns: None };
+        self.model.calls.push(call);
     }
 
     fn who(&mut self, tid: u32, pid: u32, time_ns: u64) -> Who {
