@@ -1,11 +1,12 @@
 //! One seed, one schedule.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
-use hz_runtime::{Runtime, Schedule, spawn, yield_now};
+use hz_runtime::{Runtime, Schedule, spawn, time::sleep, yield_now};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 fn runtime(seed: u64) -> Runtime {
     Runtime::builder().deterministic(seed).build().unwrap()
@@ -53,6 +54,34 @@ fn the_hash_tells_schedules_apart() {
     let hashes: BTreeSet<_> = (0..200).map(|seed| race(seed).1.hash).collect();
     assert!(hashes.len() > 190, "{} of 200", hashes.len());
     assert_eq!(race(3).1.foreign_wakes, 0);
+}
+
+#[test]
+fn an_hour_passes_at_once_and_in_order() {
+    let woken = |seed| {
+        let runtime = runtime(seed);
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let begin = Instant::now();
+        runtime.block_on(async {
+            let tasks: Vec<_> = [3600, 1, 60, 1800]
+                .map(|seconds| {
+                    let woken = Arc::clone(&woken);
+                    spawn(async move {
+                        sleep(Duration::from_secs(seconds)).await;
+                        woken.lock().unwrap().push(seconds);
+                    })
+                })
+                .into();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+        let woken = woken.lock().unwrap().clone();
+        (woken, runtime.schedule().unwrap())
+    };
+    assert_eq!(woken(1).0, [1, 60, 1800, 3600]);
+    assert_eq!(woken(2), woken(2));
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod deterministic;
 mod idle;
 mod inject;
 mod mode;
+#[cfg(all(test, hz_loom))]
+mod models;
 mod queue;
 pub(crate) mod registry;
 mod sync;

@@ -6,7 +6,7 @@ use super::idle::Idle;
 use super::inject::Injector;
 use super::queue::{Queues, Stealers};
 use super::worker::Seed;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// The shared half of the workers.
 #[derive(Debug)]
@@ -57,7 +57,10 @@ impl Threads {
     }
 
     /// Whether any worker would find a task.
+    ///
+    /// For who has just said that it sleeps: the fence is the other half of [`Idle::pick`]'s.
     pub(super) fn has_work(&self) -> bool {
+        fence(Ordering::SeqCst);
         self.injector.ready() != 0
             || self.stealers.iter().flatten().any(|stealer| !stealer.is_empty())
     }

@@ -2,8 +2,8 @@
 
 use super::sleep::Sleep;
 use super::{instant_ns, nanoseconds};
-use crate::clock::now_ns;
 use crate::scheduler::budget;
+use crate::scheduler::virtual_time::now_ns;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! Waiting for a time: [`sleep`], [`interval`], [`timeout`].
 //!
 //! Deadlines are nanoseconds. A timer never fires early; on an idle worker it fires about 50 µs late,
-//! which is the kernel's timer slack.
+//! which is the kernel's timer slack. On a deterministic runtime time is virtual; there a deadline that was
+//! given as an `Instant` depends on the real time that has passed, and only durations are exact.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +14,7 @@ pub use interval::{Interval, MissedTick, interval, interval_at};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 
-use crate::clock::now_ns;
+use crate::scheduler::virtual_time::now_ns;
 use std::time::{Duration, Instant};
 
 fn after_ns(duration: Duration) -> u64 {

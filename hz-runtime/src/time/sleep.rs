@@ -1,10 +1,10 @@
 //! One deadline.
 
 use super::{after_ns, instant_ns};
-use crate::clock::now_ns;
 use crate::probe::{self, Wait};
 use crate::reactor::{Reactor, TimerKey, current};
 use crate::scheduler::budget;
+use crate::scheduler::virtual_time::now_ns;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
