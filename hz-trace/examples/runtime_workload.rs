@@ -7,7 +7,7 @@
 //! | `wait on`, `wait off` | waits until polls are recorded, or no longer | `ok` |
 //! | `poll N` | two workers poll a task N times each, as fast as they can | `ok` |
 //! | `rate N SECONDS` | two workers record N events a second together | how many |
-//! | `fork` | a child that has the same memory, and ends with standard input | its process id |
+//! | `fork` | a child that has inherited the same memory, and ends with its parent | its process id |
 //! | `exec` | becomes the same program again | |
 
 use hz_runtime::probe::{
@@ -148,9 +148,13 @@ fn fork() -> i32 {
     // SAFETY: the child does nothing but wait for the end of its standard input.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        // SAFETY: nothing of the parent's is cleaned up in the child.
-        unsafe { libc::_exit(0) };
+        // Standard input is the parent's alone: a child that read it would take its commands.
+        // SAFETY: the kernel ends the child with its parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: it waits for a signal.
+            unsafe { libc::pause() };
+        }
     }
     pid
 }

@@ -3,6 +3,7 @@
 mod check;
 mod culprit;
 mod distribution;
+mod live;
 mod polls;
 mod slow;
 mod summary;
@@ -13,6 +14,7 @@ mod workers;
 pub use check::{Check, Counts};
 pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
 pub use distribution::Distribution;
+pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups};
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use slow::SlowPoll;
 pub use summary::{

@@ -12,6 +12,7 @@ mod report_tasks;
 mod shell;
 mod table;
 mod target;
+mod tasks;
 mod trace;
 
 use anyhow::Result;
@@ -43,6 +44,7 @@ Examples:
   hz-trace record -o app.hzt -p 4711            record now, until Ctrl-C …
   hz-trace report app.hzt                       … and ask later, on any machine
   hz-trace export app.hzt --from 2.1s --to 2.4s a part of it, as a picture
+  hz-trace tasks -p 4711                        its async tasks, and what they wait for
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 this host cannot.";
 
@@ -67,6 +69,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Summarize a recording
     Report(report::ReportArgs),
+    /// List the async tasks that live in a process now, and what they wait for
+    Tasks(tasks::TasksArgs),
     /// Try what works on this host, and say what would enable the rest
     Doctor(doctor::DoctorArgs),
     /// List the probes: what each emits and what it costs
@@ -84,6 +88,7 @@ impl Cli {
             Some(Command::Record(args)) => args.run(),
             Some(Command::Export(args)) => args.run(),
             Some(Command::Report(args)) => args.run(),
+            Some(Command::Tasks(args)) => args.run(),
             Some(Command::Doctor(args)) => args.run(),
             Some(Command::Probes(args)) => args.run(),
             Some(Command::Completions(args)) => args.run(),
@@ -111,6 +116,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let cannot_run = |cause: &(dyn std::error::Error + 'static)| {
         let record = cause.downcast_ref::<RecordError>();
         matches!(record, Some(RecordError::Start(_)))
+            || cause.downcast_ref().is_some_and(tasks::cannot_run)
             || matches!(record, Some(RecordError::Uprobe(error)) if !matches!(error, UprobeError::NoSuchProcess { .. }))
             || matches!(record, Some(RecordError::Usdt(error)) if !matches!(error, UsdtError::NoSuchProcess { .. }))
     };

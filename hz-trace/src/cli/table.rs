@@ -33,9 +33,11 @@ impl Table {
         (0..columns).map(|column| 2 + widest(column).unwrap_or(0)).sum()
     }
 
-    /// Adds a cell to a row; the heading is row 0.
+    /// Adds a cell to a row; the heading is row 0. A column that the table does not have yet is text.
     pub(crate) fn extend(&mut self, row: usize, cell: String) {
         self.rows[row].push(cell);
+        let columns = self.rows[row].len().max(self.right.len());
+        self.right.resize(columns, false);
     }
 
     /// The table, every line indented by two.

@@ -77,7 +77,7 @@ impl TargetArgs {
 }
 
 /// A process id.
-fn pid(text: &str) -> Result<u32, String> {
+pub(crate) fn pid(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("`{text}` is no process id; `pgrep -x NAME` finds one"))
 }
 

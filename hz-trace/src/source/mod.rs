@@ -13,7 +13,7 @@ mod usdt;
 
 pub use command::{HeldCommand, RunningCommand};
 pub use processes::descendants;
-pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind};
+pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes};
 pub use sched::{Drain, Sched, SchedSettings};
 pub use uprobe_error::UprobeError;
 pub use uprobes::{UprobeLedger, Uprobes};

@@ -43,6 +43,20 @@ pub fn every_kind() -> u64 {
     Kind::ALL.iter().map(|kind| kind.runtime_bit()).fold(0, |all, bit| all | bit)
 }
 
+/// The memories of all processes here, and how many processes could not be looked at.
+#[must_use]
+pub fn runtimes() -> (Vec<RuntimeMemory>, u64) {
+    let (mut found, mut hidden) = (Vec::new(), 0);
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        match RuntimeMemory::open(process.pid.unsigned_abs()) {
+            Ok(memory) => found.push(memory),
+            Err(AttachError::NotPermitted { .. }) => hidden += 1,
+            Err(_) => {}
+        }
+    }
+    (found, hidden)
+}
+
 /// The memory of one process, mapped. Reading it leaves no trace in it.
 #[derive(Debug)]
 pub struct RuntimeMemory {
