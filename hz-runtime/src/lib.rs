@@ -2,6 +2,11 @@
 
 #[cfg(feature = "executor")]
 mod blocking;
+#[cfg(not(hz_loom))]
+pub mod alloc;
+#[cfg(all(test, hz_loom))]
+#[path = "alloc/set.rs"]
+mod alloc_set;
 pub mod clock;
 #[cfg(feature = "executor")]
 mod handle;
@@ -20,6 +25,7 @@ mod reactor;
 mod runtime;
 #[cfg(feature = "executor")]
 mod scheduler;
+mod size;
 #[cfg(feature = "executor")]
 pub mod sync;
 #[cfg(feature = "executor")]

@@ -161,7 +161,7 @@ fn bytes_of_environment() -> Result<usize, BuildError> {
         return Ok(DEFAULT_BYTES);
     };
     let text = text.to_string_lossy();
-    size::parse(&text).ok_or_else(|| BuildError::Size { text: text.into_owned() })
+    crate::size::parse(&text).ok_or_else(|| BuildError::Size { text: text.into_owned() })
 }
 
 /// A pool of buffers. Clones are the same pool; its memory lives as long as the last of them, or
