@@ -1,12 +1,12 @@
 //! The instrumented async runtime of hz: every task can be followed onto its CPU.
 
-#[cfg(feature = "executor")]
-mod blocking;
 #[cfg(not(hz_loom))]
 pub mod alloc;
 #[cfg(all(test, hz_loom))]
 #[path = "alloc/set.rs"]
 mod alloc_set;
+#[cfg(feature = "executor")]
+mod blocking;
 pub mod clock;
 #[cfg(feature = "executor")]
 mod handle;

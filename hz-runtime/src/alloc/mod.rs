@@ -146,6 +146,7 @@ pub fn load_modules() -> Status {
 /// sample.
 pub fn set_mean_bytes(bytes: u64) {
     sampler::set_mean(bytes);
+    crate::probe::set_alloc_mean_bytes(bytes);
 }
 
 /// What the sampler did and has.

@@ -12,8 +12,11 @@ mod serve;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use hz_runtime::Runtime;
+use hz_runtime::{Runtime, alloc::SampledAllocator};
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: SampledAllocator = SampledAllocator::system();
 
 /// A small HTTP service on an async runtime whose every task can be followed, and a load for it
 #[derive(Debug, Parser)]
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 
 /// A runtime with so many workers, by default one for each CPU.
 fn runtime(name: &str, workers: Option<usize>) -> Result<Runtime> {
+    hz_runtime::alloc::prepare().context("cannot sample allocations")?;
     let builder = Runtime::builder().name(name);
     let builder = match workers {
         Some(workers) => builder.worker_threads(workers),
