@@ -1,8 +1,9 @@
 //! The future that a wrapped task is.
 
+use super::teller::Teller;
 use super::waker::Wakers;
 use super::worker;
-use crate::probe::{Spawn, TaskProbe};
+use crate::probe::Spawn;
 use pin_project_lite::pin_project;
 use std::pin::Pin;
 use std::ptr;
@@ -19,16 +20,20 @@ pin_project! {
         // Dropped in this order.
         #[pin]
         future: F,
-        probe: TaskProbe,
+        teller: Teller,
         wakers: Wakers,
     }
 }
 
 impl<F: Future> Instrumented<F> {
+    /// Tells of the task from here on, whatever Tokio's hooks tell.
+    pub(super) fn told(future: F, spawn: &Spawn<'_>) -> Self {
+        Self { future, teller: Teller::wrapper(spawn), wakers: Wakers::default() }
+    }
+
+    /// Tells of the task unless Tokio's hooks do.
     pub(super) fn new(future: F, spawn: &Spawn<'_>) -> Self {
-        let probe = TaskProbe::spawned(spawn);
-        probe.task().woken();
-        Self { future, probe, wakers: Wakers::default() }
+        Self { future, teller: Teller::new(spawn), wakers: Wakers::default() }
     }
 }
 
@@ -38,11 +43,12 @@ impl<F: Future> Future for Instrumented<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         worker::before_poll();
+        this.teller.decide();
+        let Some(task) = this.teller.task() else { return this.future.poll(context) };
         if this.wakers.is_unused() {
-            this.probe.future_at(ptr::from_ref::<F>(&this.future).addr());
+            this.teller.future_at(ptr::from_ref::<F>(&this.future).addr());
         }
-        let task = this.probe.task();
         let mut context = Context::from_waker(this.wakers.telling(task, context.waker()));
-        this.probe.poll(|| this.future.poll(&mut context))
+        this.teller.poll(|| this.future.poll(&mut context))
     }
 }

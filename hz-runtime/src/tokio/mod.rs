@@ -1,22 +1,33 @@
 //! Probes for programs that run on Tokio: their tasks are told of as those of hz's own runtime.
 //!
-//! [`spawn`], [`spawn_named`] and [`instrument`] wrap a task's future. The wrapper tells of the task's
-//! spawn, its wake-ups, polls and end; Tokio runs it, and the `JoinHandle` is Tokio's.
+//! - **Any Tokio**: [`spawn`], [`spawn_named`] and [`instrument`] wrap a task's future. The wrapper tells
+//!   of the task's spawn, its wake-ups, polls and end; Tokio runs it, and the `JoinHandle` is Tokio's.
+//!   It is one allocation a task, for the waker.
+//! - **Any Tokio**: [`hooks`] has a runtime tell when its workers sleep.
+//! - **`RUSTFLAGS="--cfg tokio_unstable"`**: [`hooks`] has it tell of every task, wrapped or not. What
+//!   Tokio doesn't call back for is not collected: wake-ups before all. A wrapped task still tells of
+//!   them, and no task is told of twice.
 //!
-//! A program with tasks of both runtimes is fine.
+//! A program may have tasks of Tokio and of hz's own runtime. Workers are numbered by each runtime,
+//! from 0.
 //!
 //! # Blind spots
 //!
-//! Of tasks that are not wrapped nothing is known. Nor does Tokio tell what a task waits for,
-//! who steals from whom, how long queues are and when a timer fires; programs may say the first with
-//! [`waiting`](crate::probe::waiting).
+//! Tokio does not tell what a task waits for, who steals from whom, how long queues are and when a
+//! timer fires. A program may say what it waits for, with [`waiting`](crate::probe::waiting).
 
 #![forbid(unsafe_code)]
 
+mod hooks;
 mod instrumented;
+mod kinds;
+#[cfg(tokio_unstable)]
+mod tasks;
+mod teller;
 mod waker;
 mod worker;
 
+pub use hooks::hooks;
 pub use instrumented::Instrumented;
 
 use crate::probe::Spawn;
@@ -37,7 +48,7 @@ pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    ::tokio::spawn(instrumented(None, future, Location::caller()))
+    spawn_told(Instrumented::told(future, &described::<F>(None, Location::caller())))
 }
 
 /// Spawns a task with Tokio and tells of it under `name`.
@@ -50,36 +61,43 @@ pub fn spawn_named<F>(name: &str, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    ::tokio::spawn(instrumented(Some(name), future, Location::caller()))
+    spawn_told(Instrumented::told(future, &described::<F>(Some(name), Location::caller())))
 }
 
 /// Wraps a future that is spawned in another way: on a `JoinSet`, a `LocalSet`, a `Handle`.
 ///
-/// Wrap it where it is spawned: from here on the task is there, and ready to run.
+/// Wrap it where it is spawned: from here on the task is there, and ready to run. If Tokio's hooks
+/// tell of the task, the wrapper adds its wake-ups only, and no name.
 #[track_caller]
 pub fn instrument<F: Future>(future: F) -> Instrumented<F> {
-    instrumented(None, future, Location::caller())
+    Instrumented::new(future, &described::<F>(None, Location::caller()))
 }
 
 /// As [`instrument`], with a name for the task.
 #[track_caller]
 pub fn instrument_named<F: Future>(name: &str, future: F) -> Instrumented<F> {
-    instrumented(Some(name), future, Location::caller())
+    Instrumented::new(future, &described::<F>(Some(name), Location::caller()))
 }
 
-fn instrumented<F: Future>(
-    name: Option<&str>,
-    future: F,
-    location: &'static Location<'static>,
-) -> Instrumented<F> {
-    let spawn = Spawn {
+fn described<'a, F>(name: Option<&'a str>, location: &'static Location<'static>) -> Spawn<'a> {
+    Spawn {
         name,
         location,
         future: type_name::<F>(),
         future_bytes: size_of::<F>(),
         priority: PRIORITY,
-    };
-    Instrumented::new(future, &spawn)
+    }
+}
+
+/// Spawns a task that tells of itself.
+#[track_caller]
+fn spawn_told<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    #[cfg(tokio_unstable)]
+    let _hooks = tasks::pass_over();
+    ::tokio::spawn(future)
 }
 
 #[cfg(test)]
