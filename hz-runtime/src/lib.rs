@@ -1,4 +1,18 @@
 //! The instrumented async runtime of hz: every task can be followed onto its CPU.
+//!
+//! | to | there is |
+//! |---|---|
+//! | run tasks | `Runtime`, `spawn`, `spawn_with` a name and a priority, `spawn_blocking`, `JoinHandle` |
+//! | wait | `net`, `time`, `sync`; with the feature `hyper` its traits for sockets and timers |
+//! | hold memory | `pool`, buffers that are not copied; [`alloc`], an allocator that samples |
+//! | tell what happens | [`probe`]: the runtime tells of itself, a program adds requests, spans and marks |
+//! | follow a program on Tokio | the feature `tokio` |
+//! | test every order of a program's tasks | `Builder::deterministic`, or `HZ_SCHEDULER_MODE=deterministic` |
+//!
+//! What needs the runtime is behind the feature `executor`, which is on by default. The modules
+//! below the surface: `scheduler` decides who is polled next, `reactor` waits for files and timers
+//! on the workers' own threads, and each of them passes the sites in `probe`, which cost a load and a
+//! branch while nobody reads.
 
 #[cfg(not(hz_loom))]
 pub mod alloc;
