@@ -85,15 +85,29 @@ impl Handle {
 
     /// Spawns a task of a name or priority.
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "callers make it where they pass it")]
     pub fn spawn_with<F>(&self, meta: TaskMeta, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_at(Location::caller(), meta, future)
+    }
+
+    /// Spawns a task for who called from `location`, which a closure does not pass on by itself.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it where they pass it")]
+    pub(crate) fn spawn_at<F>(
+        &self,
+        location: &'static Location<'static>,
+        meta: TaskMeta,
+        future: F,
+    ) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let spawn = Spawn {
             name: meta.name.as_deref(),
-            location: Location::caller(),
+            location,
             future: std::any::type_name::<F>(),
             future_bytes: size_of::<F>(),
             priority: meta.priority as u8,

@@ -4,6 +4,7 @@ use crate::handle::Handle;
 use crate::join::JoinHandle;
 use crate::probe::{self, Cause};
 use std::borrow::Cow;
+use std::panic::Location;
 use std::task::Poll;
 
 /// How urgent a task is.
@@ -64,7 +65,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Handle::with_current(|handle| handle.spawn(future))
+    spawn_with(TaskMeta::default(), future)
 }
 
 /// Spawns a task of a name or priority on this thread's runtime.
@@ -78,7 +79,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Handle::with_current(|handle| handle.spawn_with(meta, future))
+    let location = Location::caller();
+    Handle::with_current(|handle| handle.spawn_at(location, meta, future))
 }
 
 /// Makes a call that may block, on a thread that is no worker. Aborting it helps only while it is

@@ -271,3 +271,22 @@ fn a_lease_without_an_end_is_cut() {
     reader.set_deadline(u64::MAX);
     wait_until("the lease is over", || !probe::is_on(Kind::BufferReturned));
 }
+
+#[cfg(feature = "executor")]
+#[test]
+fn a_task_is_from_the_line_that_spawned_it() {
+    let runtime = hz_runtime::Runtime::builder().worker_threads(1).build().expect("a runtime");
+    let reader = reader();
+    let _entered = runtime.enter();
+    let meta = hz_runtime::TaskMeta::default;
+    let spawned = [
+        (line!(), hz_runtime::spawn(std::future::pending::<()>())),
+        (line!(), hz_runtime::spawn_with(meta(), std::future::pending())),
+        (line!(), runtime.spawn(std::future::pending())),
+        (line!(), runtime.handle().spawn_with(meta(), std::future::pending())),
+    ];
+    for (line, task) in &spawned {
+        let site = reader.site(entry(&reader, task.id()).expect("it lives").site);
+        assert_eq!((reader.text(site.file).as_str(), site.line), (file!(), *line));
+    }
+}
