@@ -126,7 +126,7 @@ pub struct RingPage {
     pub offered_kinds: u64,
     /// Bytes between two sampled allocations in the mean; 0: not sampled.
     pub alloc_mean_bytes: u64,
-    /// Error of the runtime's clock against `CLOCK_MONOTONIC` when it was last compared, ns.
+    /// Always 0: for the error of a runtime's clock that is not the kernel's own.
     pub clock_error_ns: u64,
     /// Tasks that had no room in the directory.
     pub directory_overflow: u64,

@@ -1,4 +1,4 @@
-//! The runtime's clock: nanoseconds of `CLOCK_MONOTONIC` at the price of a counter's reading.
+//! The runtime's clock, which is the kernel's `CLOCK_MONOTONIC`, and the counter that stamps events.
 
 mod source;
 
@@ -17,10 +17,4 @@ pub fn now_ns() -> u64 {
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
-/// Error of [`now_ns`] when it was last compared with the kernel's clock, nanoseconds.
-#[must_use]
-pub fn error_ns() -> u64 {
-    0
 }

@@ -84,5 +84,4 @@ fn append_pair(memory: &Memory) {
     }
     memory.page.pairs_written.store(number.wrapping_add(1), Ordering::Release);
     super::atomic::fence(Ordering::Release);
-    memory.page.clock_error_ns.store(clock::error_ns(), Ordering::Relaxed);
 }

@@ -48,8 +48,6 @@ pub struct RuntimeProcess {
     pub workers: u32,
     /// Kinds of records that its runtime does not tell.
     pub not_told: Vec<String>,
-    /// Error of its clock when the runtime last compared it with `CLOCK_MONOTONIC`, nanoseconds.
-    pub clock_error_ns: u64,
 }
 
 /// A statically defined probe that was recorded.

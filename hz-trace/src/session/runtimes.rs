@@ -196,13 +196,13 @@ impl Runtimes {
     fn open(&mut self, pid: u32) -> Result<(), AttachError> {
         let memory = RuntimeMemory::open(pid)?;
         let offered = memory.offered_kinds();
-        let (workers, clock_error_ns) = (memory.workers(), memory.clock_error_ns());
+        let workers = memory.workers();
         let reader = RuntimeReader::new(memory, every_kind())?;
         let first_stream = self.next_stream;
         self.next_stream = first_stream.saturating_add(reader.lanes());
         self.readings.push(Reading { reader, first_stream });
         let (comm, not_told) = (comm(pid), not_told(offered));
-        self.found.push(RuntimeProcess { pid, comm, workers, not_told, clock_error_ns });
+        self.found.push(RuntimeProcess { pid, comm, workers, not_told });
         Ok(())
     }
 }

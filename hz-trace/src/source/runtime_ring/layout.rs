@@ -87,7 +87,6 @@ pub(super) const PAIRS_WRITTEN: u64 = field!(pairs_written);
 pub(super) const DIRECTORY_OVERFLOW: u64 = field!(directory_overflow);
 pub(super) const RINGLESS_EVENTS: u64 = field!(ringless_events);
 pub(super) const TABLE_OVERFLOW: u64 = field!(table_overflow);
-pub(super) const CLOCK_ERROR_NS: u64 = field!(clock_error_ns);
 
 impl Layout {
     /// Reads the page of process `pid`.

@@ -34,7 +34,7 @@ use hz_probes_ebpf::{
     Header, Kind,
     runtime::{RuntimeFound, SpawnSite, Text},
 };
-use layout::{CLOCK_ERROR_NS, DIRECTORY_OVERFLOW, Layout, WORKERS};
+use layout::{DIRECTORY_OVERFLOW, Layout, WORKERS};
 use map::Map;
 
 /// Every kind that a ring can carry: bit `kind − 16`.
@@ -135,12 +135,6 @@ impl RuntimeMemory {
     #[must_use]
     pub const fn start_ns(&self) -> u64 {
         self.layout.start_ns
-    }
-
-    /// Error of the runtime's clock when it last compared it, as it says, nanoseconds.
-    #[must_use]
-    pub fn clock_error_ns(&self) -> u64 {
-        self.map.load(CLOCK_ERROR_NS)
     }
 
     /// Kinds that the runtime can tell: bit `kind − 16`.
