@@ -215,6 +215,7 @@ fn try_sched_hook(prefer_raw: bool) -> Result<(&'static str, Vec<String>), Start
     let mut sched = Sched::load(&SchedSettings {
         scope: Scope::Processes(vec![std::process::id()]),
         follow_children: false,
+        has_switches: true,
         ring_bytes: DEFAULT_RING_BYTES / 8,
         is_verbose: false,
         prefer_raw,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use hz_trace::{
+    probe::{Selection, SelectionError},
     session::{DEFAULT_RING_BYTES, Settings, TargetSpec},
     symbol::{UprobeSpec, UsdtSpec},
 };
@@ -21,6 +22,9 @@ pub(crate) struct TargetArgs {
     /// Leave out processes that the target starts
     #[arg(long)]
     no_children: bool,
+    /// Probes to run, separated by commas; `hz-trace probes` lists them [default: sched,runtime]
+    #[arg(long, value_name = "PROBES", value_parser = selection)]
+    probes: Option<Selection>,
     /// Observe a function in user space: a mark where it is entered or, with %return, a span until
     /// it returns; repeatable. SYMBOL may be a glob
     #[arg(long = "uprobe", value_name = "BINARY:SYMBOL[%return]")]
@@ -64,6 +68,7 @@ impl TargetArgs {
         };
         Settings {
             follow_children: !self.no_children,
+            probes: self.probes.unwrap_or_else(Selection::usual),
             uprobes: self.uprobes,
             usdts: self.usdts,
             duration: self.duration,
@@ -74,6 +79,11 @@ impl TargetArgs {
             ..Settings::new(target)
         }
     }
+}
+
+/// Names of probes.
+fn selection(text: &str) -> Result<Selection, SelectionError> {
+    text.split(',').map(str::trim).try_fold(Selection::none(), Selection::with)
 }
 
 /// A process id.

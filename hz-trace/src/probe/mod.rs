@@ -6,6 +6,7 @@ mod uprobe;
 mod usdt;
 
 use hz_probes_ebpf::Kind;
+use std::collections::BTreeSet;
 
 /// A probe that hz ships.
 pub trait Probe: Sync {
@@ -21,6 +22,14 @@ pub trait Probe: Sync {
     fn places(&self) -> &'static [&'static str];
     /// The records it writes.
     fn emits(&self) -> &'static [Kind];
+    /// Whether it is chosen by name; others have an option of their own, which says what to observe.
+    fn is_chosen_by_name(&self) -> bool {
+        true
+    }
+    /// Whether it runs if nothing is said about probes.
+    fn is_usual(&self) -> bool {
+        false
+    }
     /// What a hit costs, measured; `docs/performance.md` has the command and the machine.
     fn cost(&self) -> &'static str;
 }
@@ -28,6 +37,77 @@ pub trait Probe: Sync {
 /// Every probe. The order is the order of `hz-trace probes`.
 pub static PROBES: &[&dyn Probe] =
     &[&sched::Sched, &uprobe::Uprobe, &usdt::Usdt, &runtime::Runtime];
+
+/// The probe of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static dyn Probe> {
+    PROBES.iter().copied().find(|probe| probe.name() == name)
+}
+
+/// Which probes a recording runs, of those that are chosen by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection(BTreeSet<&'static str>);
+
+impl Selection {
+    /// What a recording has if nothing else is said.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self(PROBES.iter().filter(|probe| probe.is_usual()).map(|probe| probe.name()).collect())
+    }
+
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// With the probe `name` as well.
+    ///
+    /// # Errors
+    ///
+    /// [`SelectionError`] if no probe is chosen by this name.
+    pub fn with(mut self, name: &str) -> Result<Self, SelectionError> {
+        match named(name) {
+            Some(probe) if probe.is_chosen_by_name() => {
+                self.0.insert(probe.name());
+                Ok(self)
+            }
+            Some(probe) => Err(SelectionError::HasItsOwnOption { name: probe.name() }),
+            None => Err(SelectionError::Unknown { name: name.to_owned(), known: choices() }),
+        }
+    }
+
+    /// Whether it has the probe `name`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+}
+
+fn choices() -> String {
+    let names = PROBES.iter().filter(|probe| probe.is_chosen_by_name()).map(|probe| probe.name());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Why a probe cannot be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectionError {
+    /// There is no such probe.
+    #[error("no probe is called {name}; there are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Those there are.
+        known: String,
+    },
+    /// It has to be told what to observe.
+    #[error("{name} needs to be told what to observe: use --{name}")]
+    HasItsOwnOption {
+        /// The probe.
+        name: &'static str,
+    },
+}
 
 #[cfg(test)]
 mod tests {
@@ -40,6 +120,18 @@ mod tests {
             let owners = PROBES.iter().filter(|probe| probe.emits().contains(kind)).count();
             assert_eq!(owners, 1, "{}", kind.tag());
         }
+    }
+
+    #[test]
+    fn probes_are_chosen_by_name_and_others_point_to_their_option() {
+        let usual = Selection::usual();
+        assert!(usual.has("sched") && usual.has("runtime") && !usual.has("uprobe"));
+        let runtime = Selection::none().with("runtime").unwrap();
+        assert!(runtime.has("runtime") && !runtime.has("sched"));
+        let error = Selection::none().with("usdt").unwrap_err().to_string();
+        assert!(error.ends_with("use --usdt"), "{error}");
+        let error = Selection::none().with("sceds").unwrap_err().to_string();
+        assert!(error.starts_with("no probe is called sceds; there are sched, "), "{error}");
     }
 
     #[test]

@@ -38,6 +38,10 @@ impl Probe for Runtime {
         &EMITS
     }
 
+    fn is_usual(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> &'static str {
         "a store into shared memory and a reading of the clock an event, in the process itself"
     }

@@ -66,6 +66,10 @@ impl Probe for Sched {
         ]
     }
 
+    fn is_usual(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> &'static str {
         "0.08 to 0.12 µs a record"
     }

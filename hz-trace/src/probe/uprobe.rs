@@ -31,6 +31,10 @@ impl Probe for Uprobe {
         &[Kind::Uprobe]
     }
 
+    fn is_chosen_by_name(&self) -> bool {
+        false
+    }
+
     fn cost(&self) -> &'static str {
         "about 1 µs a hit, 20 times that where the instruction must be single-stepped"
     }

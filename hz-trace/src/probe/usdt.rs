@@ -31,6 +31,10 @@ impl Probe for Usdt {
         &[Kind::Usdt]
     }
 
+    fn is_chosen_by_name(&self) -> bool {
+        false
+    }
+
     fn cost(&self) -> &'static str {
         "0.9 to 1.3 µs a hit"
     }

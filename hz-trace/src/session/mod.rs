@@ -2,6 +2,7 @@
 //! sources to a file.
 
 mod candidates;
+mod collect;
 mod collector;
 mod disk;
 mod observer;
@@ -16,10 +17,12 @@ pub use target::TargetSpec;
 use crate::{
     error::{StartError, TargetError},
     host::{self, StealClock, clock},
-    recording::{BpfCost, LedgerRow, Meta, OwnCost, State, schema},
+    probe::Selection,
+    recording::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, schema},
     source::{Drain, Sched, SchedSettings, UprobeError, UsdtError},
     symbol::{ResolveError, UprobeSpec, UsdtSpec},
 };
+use collect::Collect;
 use collector::{Collector, STREAM_SNAPSHOT};
 use disk::Disk;
 use own::OwnMeter;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub target: TargetSpec,
     /// Whether processes that the target starts are recorded too.
     pub follow_children: bool,
+    /// The probes to run.
+    pub probes: Selection,
     /// Functions in user space to observe.
     pub uprobes: Vec<UprobeSpec>,
     /// Statically defined probes (USDT) to observe.
@@ -76,10 +81,11 @@ pub struct Settings {
 impl Settings {
     /// The usual settings for a target.
     #[must_use]
-    pub const fn new(target: TargetSpec) -> Self {
+    pub fn new(target: TargetSpec) -> Self {
         Self {
             target,
             follow_children: true,
+            probes: Selection::usual(),
             uprobes: Vec::new(),
             usdts: Vec::new(),
             duration: None,
@@ -134,14 +140,16 @@ pub fn record<W: Write + Send + 'static>(
     let sched = Sched::load(&SchedSettings {
         scope: attached.scope.clone(),
         follow_children: settings.follow_children,
+        has_switches: settings.probes.has("sched"),
         ring_bytes: settings.ring_bytes,
         is_verbose: settings.is_verbose,
         prefer_raw: settings.prefer_raw,
     })?;
     let user_probes = UserProbes::attach(settings, &attached.scope)?;
     user_probes.warnings().for_each(|warning| observer.warn(&warning));
-    let runtimes = Runtimes::of(&attached, settings.follow_children);
-    let probes = Probes { sched, user_probes, runtimes };
+    let runtimes =
+        settings.probes.has("runtime").then(|| Runtimes::of(&attached, settings.follow_children));
+    let probes = Probes { sched, user_probes, runtimes, chosen: Vec::new() };
     Session::begin(settings, probes, attached, own, out)?.run(observer)
 }
 
@@ -150,31 +158,85 @@ pub fn record<W: Write + Send + 'static>(
 struct Probes {
     sched: Sched,
     user_probes: UserProbes,
-    runtimes: Runtimes,
+    runtimes: Option<Runtimes>,
+    /// Those that are chosen by name.
+    chosen: Vec<Box<dyn Collect>>,
 }
 
 impl Probes {
     /// Their names, with the hook each one got.
     fn names(&self) -> Vec<String> {
-        let sched = format!("sched ({})", self.sched.hook());
-        let runtime = self.runtimes.is_on().then(|| "runtime".to_owned());
+        let sched = self.sched.has_switches().then(|| format!("sched ({})", self.sched.hook()));
         let user = self.user_probes.running().map(str::to_owned);
-        std::iter::once(sched).chain(user).chain(runtime).collect()
+        let runtime = self.runtimes.as_ref().filter(|runtimes| runtimes.is_on());
+        let chosen = self.chosen.iter().map(|probe| probe.name());
+        sched
+            .into_iter()
+            .chain(user)
+            .chain(runtime.map(|_| "runtime".to_owned()))
+            .chain(chosen)
+            .collect()
+    }
+
+    /// Attaches all; the time just before switches are recorded, nanoseconds of `CLOCK_MONOTONIC`.
+    fn attach(&mut self) -> Result<u64, StartError> {
+        // A chosen one that is attached first has its target's processes from the start.
+        for probe in &mut self.chosen {
+            probe.attach()?;
+        }
+        let start_ns = self.sched.attach()?;
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.attach();
+        }
+        Ok(start_ns)
+    }
+
+    /// Tells what there was already.
+    fn begin(&mut self, collector: &mut Collector) -> Result<(), StartError> {
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.begin(collector);
+        }
+        self.chosen.iter_mut().try_for_each(|probe| probe.begin(collector))
+    }
+
+    /// Reads all but the rings of `sched`.
+    fn drain(&mut self, collector: &mut Collector) {
+        self.user_probes.drain(&mut |stream, record| collector.push(stream, record));
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.drain(collector);
+        }
+        self.chosen.iter_mut().for_each(|probe| probe.drain(collector));
+    }
+
+    /// Tells what is still there, when all is detached and drained.
+    fn end(&mut self, collector: &mut Collector) {
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.end(collector);
+        }
+        self.chosen.iter_mut().for_each(|probe| probe.end(collector));
+    }
+
+    /// Async runtimes that were found so far.
+    fn runtimes_found(&self) -> Vec<RuntimeProcess> {
+        self.runtimes.as_ref().map_or_else(Vec::new, |runtimes| runtimes.found().to_vec())
     }
 
     fn ledger_and_cost(&self) -> (Vec<LedgerRow>, Vec<BpfCost>) {
         let (mut ledger, mut cost) = (self.sched.ledger(), self.sched.cost());
         let (rows, costs) = self.user_probes.ledger_and_cost();
         ledger.extend(rows);
-        ledger.extend(self.runtimes.ledger());
+        ledger.extend(self.runtimes.iter().flat_map(Runtimes::ledger));
+        ledger.extend(self.chosen.iter().flat_map(|probe| probe.ledger()));
         cost.extend(costs);
+        cost.extend(self.chosen.iter().flat_map(|probe| probe.cost()));
         (ledger, cost)
     }
 
     /// What cannot be had here, as far as is known now.
     fn not_collected(&self) -> Vec<String> {
         let mut missing = missing_tracepoints(&self.sched);
-        missing.extend(self.runtimes.not_collected());
+        missing.extend(self.runtimes.iter().flat_map(Runtimes::not_collected));
+        missing.extend(self.chosen.iter().flat_map(|probe| probe.not_collected()));
         missing
     }
 
@@ -182,6 +244,7 @@ impl Probes {
     fn detach(&mut self) -> u64 {
         self.user_probes.stop();
         self.sched.detach();
+        self.chosen.iter_mut().for_each(|probe| probe.detach());
         let end_ns = clock::monotonic_ns();
         self.user_probes.detach();
         end_ns
@@ -212,8 +275,7 @@ impl<'a> Session<'a> {
         out: W,
     ) -> Result<Self, RecordError> {
         probes.sched.measure(settings.always_measure);
-        let start_ns = probes.sched.attach()?;
-        probes.runtimes.attach();
+        let start_ns = probes.attach()?;
         let meta = Meta {
             hz_version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::name(),
@@ -224,7 +286,7 @@ impl<'a> Session<'a> {
             target: attached.target,
             probes: probes.names(),
             not_collected: probes.not_collected(),
-            runtimes: probes.runtimes.found().to_vec(),
+            runtimes: probes.runtimes_found(),
             uprobes: probes.user_probes.names(),
             usdts: probes.user_probes.usdt_names(),
             schema: schema(),
@@ -251,13 +313,15 @@ impl<'a> Session<'a> {
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, RecordError> {
         let sink = Rc::clone(&self.collector);
-        let newcomers = self.probes.runtimes.newcomers();
+        let newcomers = self.probes.runtimes.as_ref().map(Runtimes::newcomers);
         let drain = self.probes.sched.drain(move |ring, record: &[u8]| {
-            newcomers.notice(record);
+            if let Some(newcomers) = &newcomers {
+                newcomers.notice(record);
+            }
             sink.borrow_mut().push(ring, record);
         })?;
         self.snapshot(false)?;
-        self.probes.runtimes.begin(&mut self.collector.borrow_mut());
+        self.probes.begin(&mut self.collector.borrow_mut())?;
         self.own.mark_started();
         observer.recording(&self.meta);
         self.watch.release()?;
@@ -272,7 +336,7 @@ impl<'a> Session<'a> {
         self.snapshot(true)?;
         let end_ns = self.probes.detach();
         self.drain(&drain)?;
-        self.probes.runtimes.end(&mut self.collector.borrow_mut());
+        self.probes.end(&mut self.collector.borrow_mut());
         self.tell_untold();
         self.hand_over(true)?;
         self.finish(&because, end_ns)
@@ -280,10 +344,7 @@ impl<'a> Session<'a> {
 
     /// Empties the rings, but not for ever: records may come as fast as they are read.
     fn drain(&mut self, drain: &Drain<'_>) -> Result<(), RecordError> {
-        let collector = Rc::clone(&self.collector);
-        let mut keep = |stream, record: &[u8]| collector.borrow_mut().push(stream, record);
-        self.probes.user_probes.drain(&mut keep);
-        self.probes.runtimes.drain(&mut self.collector.borrow_mut());
+        self.probes.drain(&mut self.collector.borrow_mut());
         for _ in 0..DRAINS_PER_TICK {
             let is_empty = !drain.run();
             self.hand_over(false)?;
@@ -327,6 +388,9 @@ impl<'a> Session<'a> {
         }
         self.last_second = Instant::now();
         self.read_steal();
+        let mut collector = self.collector.borrow_mut();
+        self.probes.chosen.iter_mut().for_each(|probe| probe.each_second(&mut collector));
+        drop(collector);
         let state = self.state(false, "");
         observer.progress(&Progress {
             elapsed: self.began.elapsed(),
@@ -368,7 +432,7 @@ impl<'a> Session<'a> {
             own: OwnCost { bpf_ns, ..own },
             ledger,
             bpf,
-            runtimes: self.probes.runtimes.found().to_vec(),
+            runtimes: self.probes.runtimes_found(),
             not_collected: self.probes.not_collected(),
         }
     }

@@ -16,7 +16,7 @@ use libbpf_rs::{
 };
 use std::{
     io::Read as _,
-    os::fd::AsFd as _,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 use zerocopy::FromBytes as _;
@@ -53,6 +53,8 @@ pub struct SchedSettings {
     pub scope: Scope,
     /// Whether processes that a process of the scope starts are recorded too.
     pub follow_children: bool,
+    /// Whether switches, wake-ups, migrations and interrupts are recorded, or lives of threads only.
+    pub has_switches: bool,
     /// Memory of all rings together, in bytes.
     pub ring_bytes: usize,
     /// Whether to show what libbpf and the verifier say.
@@ -68,6 +70,8 @@ pub struct Sched {
     object: Object,
     rings: Vec<MapHandle>,
     hook: &'static str,
+    has_switches: bool,
+    has_processes: bool,
     missing: Vec<String>,
     meter: Option<(bpf::RunTimeMeter, Instant)>,
     measured: Duration,
@@ -112,7 +116,7 @@ impl Sched {
         }
         let ring_count = host::possible_cpus().next_power_of_two().min(MAX_RINGS);
         let mut open = ObjectBuilder::default().open_memory(bytes).map_err(refused)?;
-        let missing = choose_programs(&mut open, types);
+        let missing = choose_programs(&mut open, types, settings.has_switches);
         let config = config(settings, ring_count, types);
         configure(&mut open, &config)?;
         if config.filter == FILTER_ALL {
@@ -125,6 +129,8 @@ impl Sched {
             object,
             rings,
             hook,
+            has_switches: settings.has_switches,
+            has_processes: matches!(settings.scope, Scope::Processes(_)),
             missing,
             meter: None,
             measured: Duration::ZERO,
@@ -219,6 +225,20 @@ impl Sched {
     #[must_use]
     pub const fn hook(&self) -> &'static str {
         self.hook
+    }
+
+    /// Whether it records more than lives of threads.
+    #[must_use]
+    pub const fn has_switches(&self) -> bool {
+        self.has_switches
+    }
+
+    /// The map of the target's processes, which the programs keep up to date as processes come and go;
+    /// key: pid (u32), value: u8. Other objects may reuse it. `None` unless processes are the target.
+    #[must_use]
+    pub fn processes(&self) -> Option<impl AsFd> {
+        let map = self.object.maps().find(|map| map.name() == "PIDS");
+        map.filter(|_| self.has_processes)
     }
 
     /// Tracepoints this kernel lacks and the probe can do without.

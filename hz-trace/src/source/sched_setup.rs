@@ -10,12 +10,31 @@ use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, Object, OpenObject};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use zerocopy::IntoBytes as _;
 
-/// Leaves out programs whose tracepoint this kernel lacks, and names those tracepoints.
-pub(super) fn choose_programs(open: &mut OpenObject, types: &KernelTypes) -> Vec<String> {
+/// Programs that keep track of the lives of threads, without which no thread would have a name.
+const LIVES: [&str; 5] = [
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+    "sched_process_free",
+    "task_rename",
+];
+
+/// Leaves out programs that were not asked for and those whose tracepoint this kernel lacks, and
+/// names the latters' tracepoints.
+pub(super) fn choose_programs(
+    open: &mut OpenObject,
+    types: &KernelTypes,
+    has_switches: bool,
+) -> Vec<String> {
     let mut missing = Vec::new();
     for mut program in open.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        if name != SNAPSHOT && !types.has_tracepoint(&name) {
+        if name == SNAPSHOT {
+            continue;
+        }
+        if !has_switches && !LIVES.contains(&name.as_str()) {
+            program.set_autoload(false);
+        } else if !types.has_tracepoint(&name) {
             program.set_autoload(false);
             missing.push(name);
         }
