@@ -33,6 +33,9 @@ pub fn replay(recording: &Recording, range: Range) -> Replay {
     let end_ns = range.to_ns.map_or(u64::MAX, |to_ns| start_ns.saturating_add(to_ns));
     let mut folder = Folder::new(start_ns, recording.meta.target.is_filtered());
     folder.number_usdts_behind(recording.meta.uprobes.len());
+    if !recording.meta.has_switches() {
+        folder.expect_no_switches();
+    }
     let mut events = recording.events_between(0, end_ns);
     for event in events.by_ref() {
         match event {

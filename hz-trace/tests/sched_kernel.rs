@@ -5,11 +5,12 @@
 mod live;
 
 use hz_trace::{
-    analyze::{Culprit, Culprits, culprits_of, waits_of},
+    analyze::{Culprit, Culprits, culprits_of, summarize, waits_of},
     decode::Event,
     error::TargetError,
     host::clock,
     model::{Model, State, Thread, Waker, Who},
+    probe::Selection,
     recording::LedgerRow,
     session::{self, RecordError, Settings, TargetSpec},
 };
@@ -491,6 +492,31 @@ fn a_full_disk_ends_the_recording_with_its_error() {
     let error = session::record(&settings, disk, &mut observer).unwrap_err();
     let RecordError::Write(error) = error else { panic!("{error}") };
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn without_sched_threads_have_names_and_nothing_is_said_of_their_time() {
+    let _alone = alone();
+    let probes = Selection::none().with("runtime").unwrap();
+    let command = ["sh", "-c", "sleep 0.1; exec sleep 0.2"].map(str::to_owned).to_vec();
+    let recorded = record(&Settings { probes, ..Settings::new(TargetSpec::Command(command)) });
+    let model = &recorded.model;
+    let targets: Vec<_> = model.threads.iter().filter(|thread| thread.is_target).collect();
+    assert!(targets.iter().any(|thread| thread.name() == "sleep"), "{targets:?}");
+    let tiles = targets.iter().flat_map(|thread| thread.tiles());
+    let known: Vec<_> = tiles.filter(|tile| tile.span.state != State::Unknown).collect();
+    assert!(known.is_empty(), "{known:?}");
+    assert_eq!((model.switches, model.contradictions), (0, 0));
+    let meta = &recorded.recording.meta;
+    let state = &recorded.outcome.state;
+    let summary = summarize(meta, state, model);
+    assert!(!summary.has_switches);
+    assert!(summary.cpus.is_empty(), "{:?}", summary.cpus);
+    assert_eq!(summary.check.threads, 0, "{:?}", summary.check);
+    assert_eq!(summary.run_queue_wait.count, 0);
+    let reason = "switches, wake-ups and waits for a CPU: not among --probes";
+    assert!(summary.not_collected.iter().any(|each| each == reason), "{summary:?}");
 }
 
 #[test]

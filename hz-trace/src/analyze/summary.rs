@@ -36,6 +36,8 @@ pub struct Summary {
     pub is_complete: bool,
     /// Threads of the target that were seen.
     pub threads: usize,
+    /// Whether switches were recorded: without them all that follows from them is 0 or empty.
+    pub has_switches: bool,
     /// Context switches recorded.
     pub switches: u64,
     /// Records of all kinds.
@@ -209,6 +211,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         ended_because: state.ended_because.clone(),
         is_complete: state.is_final,
         threads: targets().filter(|(_, thread)| !thread.spans.is_empty()).count(),
+        has_switches: meta.has_switches(),
         switches: model.switches,
         records: model.records,
         migrations: targets().map(|(_, thread)| thread.migrations).sum(),

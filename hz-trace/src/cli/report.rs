@@ -114,17 +114,24 @@ fn render(summary: &Summary) -> String {
 }
 
 fn heading(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    let threads = text::plural(summary.threads as u64, "thread");
+    let (cpus, switches) = if summary.has_switches {
+        let cpus = text::plural(summary.cpus.len() as u64, "CPU");
+        (format!("{cpus} · "), text::plural(summary.switches, "switch"))
+    } else {
+        (String::new(), "switches not recorded".to_owned())
+    };
     writeln!(out, "{}", summary.target)?;
     writeln!(
         out,
-        "{} · {} · {} · {} · Linux {} on {}",
+        "{} · {cpus}{threads} · {switches} · Linux {} on {}",
         text::duration(summary.duration_ns),
-        text::plural(summary.cpus.len() as u64, "CPU"),
-        text::plural(summary.threads as u64, "thread"),
-        text::plural(summary.switches, "switch"),
         summary.kernel,
         summary.host,
     )?;
+    if !summary.has_switches {
+        return Ok(());
+    }
     let wait = &summary.run_queue_wait;
     if wait.count == 0 {
         return writeln!(out, "No thread of the target waited for a CPU.");

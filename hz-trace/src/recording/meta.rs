@@ -65,6 +65,12 @@ pub struct UsdtName {
 }
 
 impl Meta {
+    /// Whether switches were recorded, or lives of threads only.
+    #[must_use]
+    pub fn has_switches(&self) -> bool {
+        self.probes.is_empty() || self.probes.iter().any(|probe| probe.starts_with("sched"))
+    }
+
     /// Names of all user probes, by [`Call::probe`](crate::model::Call::probe).
     #[must_use]
     pub fn probe_names(&self) -> Vec<String> {

@@ -166,12 +166,12 @@ struct Probes {
 impl Probes {
     /// Their names, with the hook each one got.
     fn names(&self) -> Vec<String> {
-        let sched = self.sched.has_switches().then(|| format!("sched ({})", self.sched.hook()));
+        let sched = if self.sched.has_switches() { "sched" } else { "threads" };
+        let sched = format!("{sched} ({})", self.sched.hook());
         let user = self.user_probes.running().map(str::to_owned);
         let runtime = self.runtimes.as_ref().filter(|runtimes| runtimes.is_on());
         let chosen = self.chosen.iter().map(|probe| probe.name());
-        sched
-            .into_iter()
+        std::iter::once(sched)
             .chain(user)
             .chain(runtime.map(|_| "runtime".to_owned()))
             .chain(chosen)
@@ -235,6 +235,9 @@ impl Probes {
     /// What cannot be had here, as far as is known now.
     fn not_collected(&self) -> Vec<String> {
         let mut missing = missing_tracepoints(&self.sched);
+        if !self.sched.has_switches() {
+            missing.push("switches, wake-ups and waits for a CPU: not among --probes".to_owned());
+        }
         missing.extend(self.runtimes.iter().flat_map(Runtimes::not_collected));
         missing.extend(self.chosen.iter().flat_map(|probe| probe.not_collected()));
         missing

@@ -18,19 +18,14 @@ impl Folder {
         }
         let index = self.target(header);
         let counts = KernelCounts { time_ns: header.time_ns, ..KernelCounts::default() };
+        let (kernel_first, state) =
+            if self.has_switches { (Some(counts), State::New) } else { (None, State::Unknown) };
         let thread = self.thread(index);
         thread.comm = fork.comm;
         thread.parent = parent;
-        thread.kernel_first = Some(counts);
-        self.transition(
-            index,
-            Span {
-                start_ns: header.time_ns,
-                state: State::New,
-                cpu: header.cpu,
-                waker: Waker::Unknown,
-            },
-        );
+        thread.kernel_first = kernel_first;
+        let (start_ns, cpu) = (header.time_ns, header.cpu);
+        self.transition(index, Span { start_ns, state, cpu, waker: Waker::Unknown });
     }
 
     /// When another thread than the first calls exec, it takes the first one's id and the first
@@ -93,7 +88,7 @@ impl Folder {
         if is_last && now.is_counting {
             thread.kernel_last = Some(counts);
             now.is_counting = false;
-        } else if !is_last && thread.kernel_first.is_none() {
+        } else if !is_last && self.has_switches && thread.kernel_first.is_none() {
             thread.kernel_first = Some(counts);
             thread.switches = 0;
         }
@@ -102,6 +97,12 @@ impl Folder {
     /// Begins a life with what the thread was when the recording met it.
     pub(super) fn begin(&mut self, index: ThreadIndex, record: &hz_probes_ebpf::Thread) {
         let (time_ns, cpu) = (record.header.time_ns, record.header.cpu);
+        if !self.has_switches {
+            let span =
+                Span { start_ns: time_ns, state: State::Unknown, cpu, waker: Waker::Unknown };
+            self.transition(index, span);
+            return;
+        }
         let current = self.current(cpu);
         let state = if record.flags & THREAD_ON_CPU != 0 {
             let is_free = matches!(current, Who::Unknown) || current == Who::Thread(index);

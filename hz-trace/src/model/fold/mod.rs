@@ -38,6 +38,7 @@ struct ThreadNow {
 pub struct Folder {
     model: Model,
     is_filtered: bool,
+    has_switches: bool,
     by_tid: FxHashMap<u32, ThreadIndex>,
     threads: Vec<ThreadNow>,
     cpus: Vec<CpuNow>,
@@ -58,6 +59,7 @@ impl Folder {
         Self {
             model: Model { start_ns, end_ns: start_ns, ..Model::default() },
             is_filtered,
+            has_switches: true,
             by_tid: FxHashMap::default(),
             threads: Vec::new(),
             cpus: Vec::new(),
@@ -71,6 +73,12 @@ impl Folder {
     /// Numbers USDT probes behind `uprobes` functions, in [`Call::probe`].
     pub fn number_usdts_behind(&mut self, uprobes: usize) {
         self.first_usdt = u32::try_from(uprobes).unwrap_or(u32::MAX);
+    }
+
+    /// Says that switches are not in the recording: what threads do is unknown, and nothing is
+    /// compared with the kernel's counts.
+    pub const fn expect_no_switches(&mut self) {
+        self.has_switches = false;
     }
 
     /// Counts bytes that were no record of a known kind.
