@@ -16,9 +16,12 @@ pub use config::{
     FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, SchedConfig, UsdtConfig,
 };
 pub use event::{
-    COMM_BYTES, Comm, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, NOT_ASKED, Rename,
-    SWITCH_PREEMPTED, Switch, THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU,
-    THREAD_QUEUED, Thread, UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite,
-    WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking, runtime,
+    COMM_BYTES, Comm, CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MAPPING_FOUND,
+    MappedFile, Mapping, Migrate, NOT_ASKED, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL, OFF_UNFINISHED,
+    OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART, Rename, SAMPLE_CPU_CLOCK, SAMPLE_CYCLES,
+    STACK_ADDRESSES, STACK_PART, SWITCH_PREEMPTED, StackEnd, StackSite, StackTrace, Switch,
+    THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
+    UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite, WAKING_HARDIRQ,
+    WAKING_SOFTIRQ, Wakeup, Waking, runtime,
 };
 pub use loss::{Loss, Site};

@@ -1,8 +1,8 @@
 //! Bytes to events. Total: any bytes give an event or an error, never a panic.
 
 use hz_probes_ebpf::{
-    Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
-    UsdtHit, Wakeup, Waking,
+    CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MappedFile, Mapping, Migrate,
+    OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup, Waking,
     runtime::{
         RuntimeEvent, RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text,
     },
@@ -37,6 +37,11 @@ pub enum Event {
     TaskEntry(TaskEntry),
     RuntimeLost(RuntimeLost),
     Usdt(UsdtHit),
+    StackTrace(StackTrace),
+    CpuSample(CpuSample),
+    OffCpu(OffCpu),
+    Mapping(Mapping),
+    MappedFile(MappedFile),
 }
 
 /// Why bytes are no event.
@@ -93,6 +98,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::TaskEntry => Event::TaskEntry(record(bytes)),
         Kind::RuntimeLost => Event::RuntimeLost(record(bytes)),
         Kind::Usdt => Event::Usdt(record(bytes)),
+        Kind::StackTrace => Event::StackTrace(record(bytes)),
+        Kind::CpuSample => Event::CpuSample(record(bytes)),
+        Kind::OffCpu => Event::OffCpu(record(bytes)),
+        Kind::Mapping => Event::Mapping(record(bytes)),
+        Kind::MappedFile => Event::MappedFile(record(bytes)),
         kind if kind.is_runtime_event() => Event::Runtime(record(bytes)),
         _ => return Err(DecodeError::UnknownKind { kind: header.kind }),
     })
@@ -136,6 +146,11 @@ impl Event {
             Self::TaskEntry(record) => &record.header,
             Self::RuntimeLost(record) => &record.header,
             Self::Usdt(record) => &record.header,
+            Self::StackTrace(record) => &record.header,
+            Self::CpuSample(record) => &record.header,
+            Self::OffCpu(record) => &record.header,
+            Self::Mapping(record) => &record.header,
+            Self::MappedFile(record) => &record.header,
         }
     }
 
@@ -163,6 +178,11 @@ impl Event {
             Self::TaskEntry(record) => &mut record.header,
             Self::RuntimeLost(record) => &mut record.header,
             Self::Usdt(record) => &mut record.header,
+            Self::StackTrace(record) => &mut record.header,
+            Self::CpuSample(record) => &mut record.header,
+            Self::OffCpu(record) => &mut record.header,
+            Self::Mapping(record) => &mut record.header,
+            Self::MappedFile(record) => &mut record.header,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod runtime;
 mod sched;
+mod stack;
 mod uprobe;
 mod usdt;
 
@@ -9,6 +10,11 @@ pub use sched::{
     Exec, Exit, Fork, Interrupts, Lost, Migrate, NOT_ASKED, Rename, SWITCH_PREEMPTED, Switch,
     THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
     WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
+};
+pub use stack::{
+    CpuSample, MAPPING_FOUND, MappedFile, Mapping, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL,
+    OFF_UNFINISHED, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART, SAMPLE_CPU_CLOCK,
+    SAMPLE_CYCLES, STACK_ADDRESSES, STACK_PART, StackEnd, StackSite, StackTrace,
 };
 pub use uprobe::{UPROBE_RETURN, UprobeHit, UprobeSite};
 pub use usdt::{USDT_ARGS, UsdtHit, UsdtSite};
@@ -85,6 +91,7 @@ macro_rules! kinds {
             pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
             pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
+            pub(super) use super::{CpuSample, MappedFile, Mapping, OffCpu, StackTrace};
             pub(super) use super::{Thread, UprobeHit as Uprobe, UsdtHit as Usdt, Wakeup, Wakeup as WakeupNew, Waking};
         }
     };
@@ -181,4 +188,14 @@ kinds! {
     RuntimeLost = 46, "runtime_lost";
     /// A program passed a statically defined probe: [`UsdtHit`].
     Usdt = 47, "usdt";
+    /// A stack that other records name: [`StackTrace`].
+    StackTrace = 96, "stack_trace";
+    /// A thread was on a CPU when a sample was due: [`CpuSample`].
+    CpuSample = 97, "cpu_sample";
+    /// A thread was off its CPU: [`OffCpu`].
+    OffCpu = 98, "off_cpu";
+    /// Executable memory of a process: [`Mapping`].
+    Mapping = 99, "mapping";
+    /// A file that processes have mapped: [`MappedFile`].
+    MappedFile = 100, "mapped_file";
 }

@@ -2,6 +2,7 @@
 
 mod runtime;
 mod sched;
+mod stacks;
 mod uprobe;
 mod usdt;
 
@@ -35,8 +36,14 @@ pub trait Probe: Sync {
 }
 
 /// Every probe. The order is the order of `hz-trace probes`.
-pub static PROBES: &[&dyn Probe] =
-    &[&sched::Sched, &uprobe::Uprobe, &usdt::Usdt, &runtime::Runtime];
+pub static PROBES: &[&dyn Probe] = &[
+    &sched::Sched,
+    &uprobe::Uprobe,
+    &usdt::Usdt,
+    &runtime::Runtime,
+    &stacks::OnCpu,
+    &stacks::OffCpu,
+];
 
 /// The probe of this name.
 #[must_use]

@@ -1,8 +1,8 @@
 //! The layout of every record kind, as a recording carries it.
 
 use hz_probes_ebpf::{
-    Exec, Exit, Fork, Header, Interrupts, Kind, Lost, Migrate, Rename, Switch, Thread, UprobeHit,
-    UsdtHit, Wakeup, Waking,
+    CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MappedFile, Mapping, Migrate,
+    OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup, Waking,
     runtime::{RuntimeEvent, RuntimeFound, RuntimeLost, SpawnSite, Stack, TaskEntry, Text},
 };
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,21 @@ fn own_fields(kind: Kind) -> Vec<Field> {
         }
         Kind::RuntimeLost => fields!(RuntimeLost: since_ns = "ns", count = "count"),
         Kind::Usdt => fields!(UsdtHit: args = "by probe", count = "count", unread = "bits"),
+        Kind::StackTrace => {
+            fields!(StackTrace: id = "stack", kernel_frames = "count", user_frames = "count", kernel_end = "number", user_end = "number", guessed_frames = "count", reserved = "none", addresses = "addresses")
+        }
+        Kind::CpuSample => {
+            fields!(CpuSample: stack = "stack", period = "by event", event = "number", reserved = "none")
+        }
+        Kind::OffCpu => {
+            fields!(OffCpu: off_ns = "ns", runq_ns = "ns", stack = "stack", waker_stack = "stack", waker_tid = "thread", waker_pid = "process", state = "bits", syscall = "system call", args = "by system call", lock_value = "number", lock_owner = "thread", weight = "count", reserved = "none")
+        }
+        Kind::Mapping => {
+            fields!(Mapping: start = "address", end = "address", offset = "bytes", flags = "bits", reserved = "none")
+        }
+        Kind::MappedFile => {
+            fields!(MappedFile: inode = "inode", device_major = "number", device_minor = "number", build_id = "bytes", build_id_bytes = "bytes", path_bytes = "bytes", path_from = "bytes", reserved = "none", path = "text")
+        }
         kind if kind.is_runtime_event() => {
             fields!(RuntimeEvent: task = "task", value = "by kind", aux = "by kind", reserved = "none")
         }

@@ -135,6 +135,10 @@ pub fn record<W: Write + Send + 'static>(
     out: W,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RecordError> {
+    // Their records are known, their programs are still to come.
+    if let Some(probe) = ["oncpu", "offcpu"].into_iter().find(|name| settings.probes.has(name)) {
+        return Err(StartError::NotBuilt { probe }.into());
+    }
     let own = OwnMeter::start();
     let attached = settings.target.resolve(settings.follow_children)?;
     let sched = Sched::load(&SchedSettings {

@@ -127,7 +127,7 @@ impl Folder {
             Event::Lost(lost) => self.lost(lost),
             Event::Uprobe(hit) => self.uprobe(hit),
             Event::Usdt(hit) => self.usdt(hit),
-            // Those of runtimes, which are folded on their own.
+            // Those of runtimes, which are folded on their own, and stacks.
             _ => {}
         }
     }
