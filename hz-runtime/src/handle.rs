@@ -3,6 +3,7 @@
 use crate::join::JoinHandle;
 use crate::probe::Spawn;
 use crate::scheduler::Core;
+use crate::scope::Entrance;
 use crate::task::TaskMeta;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -94,9 +95,24 @@ impl Handle {
     }
 
     /// Spawns a task for who called from `location`, which a closure does not pass on by itself.
-    #[expect(clippy::needless_pass_by_value, reason = "callers make it where they pass it")]
     pub(crate) fn spawn_at<F>(
         &self,
+        location: &'static Location<'static>,
+        meta: TaskMeta,
+        future: F,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn_in(None, location, meta, future)
+    }
+
+    /// As [`Handle::spawn_at`], into a scope.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it where they pass it")]
+    pub(crate) fn spawn_in<F>(
+        &self,
+        entrance: Option<Entrance>,
         location: &'static Location<'static>,
         meta: TaskMeta,
         future: F,
@@ -112,7 +128,7 @@ impl Handle {
             future_bytes: size_of::<F>(),
             priority: meta.priority as u8,
         };
-        JoinHandle::new(self.core.spawn(future, &spawn, meta.priority))
+        JoinHandle::new(self.core.spawn(future, &spawn, meta.priority, entrance))
     }
 
     /// Makes a call that may block, on a thread that is no worker.

@@ -3,6 +3,7 @@
 //! | to | there is |
 //! |---|---|
 //! | run tasks | `Runtime`, `spawn`, `spawn_with` a name and a priority, `spawn_blocking`, `JoinHandle` |
+//! | end tasks together | `Scope`: a tree of cancellations, which waits for the clean-up and says who was late |
 //! | wait | `net`, `time`, `sync`; with the feature `hyper` its traits for sockets and timers |
 //! | hold memory | `pool`, buffers that are not copied; [`alloc`], an allocator that samples |
 //! | tell what happens | [`probe`]: the runtime tells of itself, a program adds requests, spans and marks |
@@ -39,6 +40,8 @@ mod reactor;
 mod runtime;
 #[cfg(feature = "executor")]
 mod scheduler;
+#[cfg(feature = "executor")]
+mod scope;
 mod size;
 #[cfg(feature = "executor")]
 pub mod sync;
@@ -55,5 +58,6 @@ pub use {
     join::{JoinError, JoinHandle},
     runtime::{BuildError, Builder, Runtime},
     scheduler::Schedule,
+    scope::{Cancelled, Finished, Scope, ScopeHandle, Unfinished, UnfinishedTask},
     task::{Priority, TaskMeta, spawn, spawn_blocking, spawn_with, yield_now},
 };

@@ -141,6 +141,10 @@ pub const WAIT_JOIN: u32 = 8;
 pub const WAIT_BLOCKING: u32 = 9;
 /// [`TaskEntry::waits_for`]: a buffer of the pool.
 pub const WAIT_BUFFER: u32 = 10;
+/// [`TaskEntry::waits_for`]: the cancellation of a scope.
+pub const WAIT_CANCEL: u32 = 11;
+/// [`TaskEntry::waits_for`]: the end of all tasks of a scope.
+pub const WAIT_SCOPE: u32 = 12;
 
 /// A process that offers rings was found, and how it is laid out.
 ///

@@ -5,9 +5,9 @@ use super::kinds;
 use super::thread;
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{
-    IO_ACCEPT, IO_CONNECT, IO_READ, IO_WRITE, WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER,
-    WAIT_CHANNEL, WAIT_CONNECT, WAIT_JOIN, WAIT_LOCK, WAIT_READ, WAIT_TIMER, WAIT_WRITE,
-    WAKE_BLOCKING, WAKE_CANCEL, WAKE_CHANNEL, WAKE_IO, WAKE_JOIN, WAKE_LOCK, WAKE_TASK,
+    IO_ACCEPT, IO_CONNECT, IO_READ, IO_WRITE, WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CANCEL,
+    WAIT_CHANNEL, WAIT_CONNECT, WAIT_JOIN, WAIT_LOCK, WAIT_READ, WAIT_SCOPE, WAIT_TIMER,
+    WAIT_WRITE, WAKE_BLOCKING, WAKE_CANCEL, WAKE_CHANNEL, WAKE_IO, WAKE_JOIN, WAKE_LOCK, WAKE_TASK,
     WAKE_THREAD, WAKE_TIMER, WAKE_YIELD,
 };
 
@@ -79,6 +79,10 @@ pub enum Wait {
     Blocking(u64),
     /// A buffer.
     Buffer,
+    /// The cancellation of a scope.
+    Cancel,
+    /// The end of all tasks of a scope.
+    Scope,
 }
 
 /// Runs `wake` with `cause` as the reason for every wake-up in it.
@@ -153,7 +157,7 @@ fn io_record(operation: Operation, fd: i32, cookie: u64, task: u64) -> Record {
 
 impl Wait {
     #[inline]
-    fn words(self) -> (u32, u32, u64) {
+    pub(super) fn words(self) -> (u32, u32, u64) {
         match self {
             Self::Io { operation, fd, cookie } => {
                 let what = match operation {
@@ -170,6 +174,8 @@ impl Wait {
             Self::Join(task) => (WAIT_JOIN, 0, task),
             Self::Blocking(call) => (WAIT_BLOCKING, 0, call),
             Self::Buffer => (WAIT_BUFFER, 0, 0),
+            Self::Cancel => (WAIT_CANCEL, 0, 0),
+            Self::Scope => (WAIT_SCOPE, 0, 0),
         }
     }
 }

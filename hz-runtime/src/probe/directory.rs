@@ -96,6 +96,19 @@ impl TaskWords {
         let _ = self.state.compare_exchange(state, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// The state of `task`, its worker, and the words of what it waits for; `None`: it is gone.
+    pub(super) fn look(&self, task: u64) -> Option<(u32, u32, (u32, u32, u64))> {
+        let state = self.state.load(Ordering::Acquire);
+        let wait = self.wait.load(Ordering::Relaxed);
+        let value = self.wait_value.load(Ordering::Relaxed);
+        // After the rest: if it is still there, all of it was its.
+        fence(Ordering::Acquire);
+        let is_its = self.task.load(Ordering::Relaxed) == task;
+        let halves = |word: u64| (word as u32, (word >> 32) as u32);
+        let (what, arg) = halves(wait);
+        is_its.then(|| ((state & STATE_MASK) as u32, halves(state).1, (what, arg, value)))
+    }
+
     /// The task waits for this.
     #[inline]
     pub(super) fn waits(&self, what: u32, arg: u32, value: u64) {

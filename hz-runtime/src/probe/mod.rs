@@ -5,6 +5,7 @@
 //! thread's ring, in memory that readers map; `docs/probes/runtime.md` says how they turn sites on,
 //! and `hz_probes_ebpf::runtime_ring` how the memory is laid out.
 
+mod activity;
 mod atomic;
 mod cache;
 mod cause;
@@ -29,6 +30,7 @@ mod thread;
 pub mod usdt;
 mod words;
 
+pub use activity::Activity;
 pub use cause::{Cause, Operation, Wait, io_wait_end, waiting, with_cause};
 pub use hz_probes_ebpf::Kind;
 pub use memory::ShareError;

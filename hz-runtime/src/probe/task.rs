@@ -5,7 +5,7 @@ use super::emit::{Record, emit, words};
 use super::thread::{self, Current, Local};
 use super::usdt::{self, Gate};
 use super::words::TaskWords;
-use super::{Cause, cause, memory, tables};
+use super::{Activity, Cause, cause, memory, tables};
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{
     END_CANCELLED, END_COMPLETED, END_PANICKED, END_UNKNOWN, POLL_OVER, POLL_PANICKED,
@@ -290,6 +290,12 @@ impl TaskRef {
             words.woken(self.id);
         }
         emit(Kind::TaskWake, || self.wake());
+    }
+
+    /// What the task does right now.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        self.words.map_or(Activity::Unknown, |words| Activity::of(words, self.id))
     }
 
     fn wake(&self) -> Record {

@@ -3,6 +3,7 @@
 use super::registry::{NOWHERE, Shard};
 use crate::join::JoinError;
 use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef};
+use crate::scope::{Entrance, Member, Membership};
 use crate::task::Priority;
 use async_task::{Builder, FallibleTask, Runnable, ScheduleInfo, Task, WithInfo};
 use std::cell::Cell;
@@ -26,6 +27,7 @@ pub(crate) struct Meta {
     is_aborted: AtomicBool,
     place: AtomicU32,
     pub(crate) shard: Arc<Shard>,
+    scope: Option<Membership>,
 }
 
 impl Meta {
@@ -91,8 +93,8 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Makes a task, enters it in the registry and hands it to `schedule`. If the registry is closed,
-/// the future is dropped and the handle says that the task was cancelled.
+/// Makes a task, enters it in the registry and in its scope and hands it to `schedule`. If either is
+/// closed, the future is dropped and the handle says that the task was cancelled.
 ///
 /// `schedule` should have no size: then the task saves itself a reference count with each wake-up.
 pub(crate) fn spawn<F, S>(future: F, made: Made<'_>, schedule: S) -> Owned<F::Output>
@@ -101,16 +103,26 @@ where
     F::Output: Send + 'static,
     S: Fn(Job, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (job, task) = make(future, made, schedule);
+    let mut made = made;
+    let entrance = made.entrance.take();
+    let scope = entrance.as_ref().map(Membership::of);
+    let (job, task) = make(future, made, scope, schedule);
     let meta = job.metadata();
     match meta.shard.insert(job.waker()) {
-        Ok(place) => {
-            meta.place.store(place, Ordering::Release);
-            job.schedule();
-        }
-        Err(_closed) => drop(job),
+        Ok(place) => meta.place.store(place, Ordering::Release),
+        Err(_closed) => return task,
+    }
+    if entrance.is_none_or(|entrance| enter(&job, entrance)) {
+        job.schedule();
     }
     task
+}
+
+/// Takes a task into its scope; false if that takes none any more.
+fn enter(job: &Job, entrance: Entrance) -> bool {
+    let Entrance { node, is_graceful, name, location } = entrance;
+    let (task, waker) = (job.metadata().task, job.waker());
+    node.enter(Member { task, waker, is_graceful, name, location }).is_ok()
 }
 
 /// What a task is made of, beside its future.
@@ -120,10 +132,16 @@ pub(crate) struct Made<'a> {
     /// The scheduler's own number of it, if it numbers tasks.
     pub(crate) number: u64,
     pub(crate) shard: Arc<Shard>,
+    pub(crate) entrance: Option<Entrance>,
 }
 
-/// Makes a task that no registry knows.
-pub(crate) fn make<F, S>(future: F, made: Made<'_>, schedule: S) -> (Job, Owned<F::Output>)
+/// Makes a task that no registry knows, nor its scope.
+fn make<F, S>(
+    future: F,
+    made: Made<'_>,
+    scope: Option<Membership>,
+    schedule: S,
+) -> (Job, Owned<F::Output>)
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -137,6 +155,7 @@ where
         is_aborted: AtomicBool::new(false),
         place: AtomicU32::new(NOWHERE),
         shard: made.shard,
+        scope,
     };
     let body = |meta: &Meta| Body {
         meta: NonNull::from(meta),
@@ -219,7 +238,9 @@ impl<F: Future> Body<F> {
 
     fn is_to_end(&self) -> bool {
         let meta = self.meta();
-        meta.is_aborted.load(Ordering::Acquire) || meta.shard.is_closed()
+        meta.is_aborted.load(Ordering::Acquire)
+            || meta.shard.is_closed()
+            || meta.scope.as_ref().is_some_and(Membership::is_over)
     }
 
     /// Drops the future. A panic in that would take the process along: it is returned instead.
@@ -236,6 +257,9 @@ impl<F: Future> Drop for Body<F> {
         let place = meta.place.swap(NOWHERE, Ordering::AcqRel);
         if place != NOWHERE {
             meta.shard.remove(place);
+        }
+        if let Some(scope) = &meta.scope {
+            scope.leave(self.probe.id());
         }
     }
 }

@@ -10,7 +10,7 @@ mod mode;
 mod models;
 mod queue;
 pub(crate) mod registry;
-mod sync;
+pub(crate) mod sync;
 mod threads;
 pub(crate) mod virtual_time;
 mod worker;
@@ -18,6 +18,7 @@ mod worker;
 use crate::blocking::Pool;
 use crate::probe::Spawn;
 use crate::reactor::Reactor;
+use crate::scope::Entrance;
 use crate::task::Priority;
 use cell::Owned;
 use deterministic::Deterministic;
@@ -112,6 +113,7 @@ impl Core {
         future: F,
         spawn: &Spawn<'_>,
         priority: Priority,
+        entrance: Option<Entrance>,
     ) -> Owned<F::Output>
     where
         F: Future + Send + 'static,
@@ -119,7 +121,7 @@ impl Core {
     {
         let foreign = self.shards.len() - 1;
         let shard = Arc::clone(&self.shards[index_in(self).unwrap_or(foreign)]);
-        let mut made = cell::Made { spawn, priority, number: 0, shard };
+        let mut made = cell::Made { spawn, priority, number: 0, shard, entrance };
         match &self.scheduler {
             Scheduler::Threads(_) => cell::spawn(future, made, worker::schedule),
             Scheduler::Deterministic(scheduler) => {

@@ -2,8 +2,8 @@
 
 use hz_probes_ebpf::runtime::{
     NO_WORKER, SpawnSite, TASK_DONE, TASK_IDLE, TASK_POLLING, TASK_READY, TaskEntry, Text,
-    WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CHANNEL, WAIT_CONNECT, WAIT_JOIN, WAIT_LOCK,
-    WAIT_READ, WAIT_TIMER, WAIT_WRITE,
+    WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CANCEL, WAIT_CHANNEL, WAIT_CONNECT, WAIT_JOIN,
+    WAIT_LOCK, WAIT_READ, WAIT_SCOPE, WAIT_TIMER, WAIT_WRITE,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -109,6 +109,8 @@ impl Awaited {
             WAIT_JOIN => Self { kind: "join", task: Some(value), ..Self::default() },
             WAIT_BLOCKING => Self { kind: "blocking", call: Some(value), ..Self::default() },
             WAIT_BUFFER => Self { kind: "buffer", ..Self::default() },
+            WAIT_CANCEL => Self { kind: "cancellation", ..Self::default() },
+            WAIT_SCOPE => Self { kind: "scope", ..Self::default() },
             _ => return None,
         })
     }

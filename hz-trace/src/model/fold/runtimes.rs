@@ -10,10 +10,10 @@ use hz_probes_ebpf::{
     Header, Kind,
     runtime::{
         IO_ACCEPT, IO_CONNECT, IO_READ, IO_WRITE, NO_WORKER, RuntimeEvent, RuntimeFound, SpawnSite,
-        TaskEntry, Text, WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CHANNEL, WAIT_CONNECT,
-        WAIT_JOIN, WAIT_LOCK, WAIT_READ, WAIT_TIMER, WAIT_WRITE, WAKE_BLOCKING, WAKE_CANCEL,
-        WAKE_CHANNEL, WAKE_IO, WAKE_JOIN, WAKE_LOCK, WAKE_SPAWN, WAKE_TASK, WAKE_THREAD,
-        WAKE_TIMER, WAKE_YIELD,
+        TaskEntry, Text, WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CANCEL, WAIT_CHANNEL,
+        WAIT_CONNECT, WAIT_JOIN, WAIT_LOCK, WAIT_READ, WAIT_SCOPE, WAIT_TIMER, WAIT_WRITE,
+        WAKE_BLOCKING, WAKE_CANCEL, WAKE_CHANNEL, WAKE_IO, WAKE_JOIN, WAKE_LOCK, WAKE_SPAWN,
+        WAKE_TASK, WAKE_THREAD, WAKE_TIMER, WAKE_YIELD,
     },
 };
 use rustc_hash::FxHashMap;
@@ -311,6 +311,8 @@ impl Folder {
             WAIT_JOIN => Reason::task(Why::Join, self.task_index(runtime, entry.wait_value)),
             WAIT_BLOCKING => Reason::only(Why::Blocking),
             WAIT_BUFFER => Reason::only(Why::Buffer),
+            WAIT_CANCEL => Reason::only(Why::Cancel),
+            WAIT_SCOPE => Reason::only(Why::Join),
             _ => Reason::UNKNOWN,
         }
     }
