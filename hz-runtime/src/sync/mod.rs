@@ -1,14 +1,16 @@
-//! Channels and locks for tasks: those of `async-channel` and `async-lock`, wrapped so that waits and
-//! wake-ups name the channel or lock they are about, and so that they cost a task of its budget.
+//! Channels and locks for tasks (these are `async-lock`'s, wrapped), whose waits and wake-ups name the
+//! channel or lock they are about, and which cost a task of its budget.
 //!
 //! They work on any runtime, and between runtimes.
 
 mod channel;
 mod lock;
 
-pub use async_channel::{RecvError, SendError, TryRecvError, TrySendError};
 pub use async_lock::{Barrier, BarrierWaitResult, OnceCell};
-pub use channel::{Receiver, Sender, bounded, unbounded};
+pub use channel::{
+    Receiver, Receiving, RecvError, SendError, Sender, Sending, TryRecvError, TrySendError,
+    bounded, unbounded,
+};
 pub use lock::{
     Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SemaphoreGuard,
 };

@@ -2,12 +2,12 @@
 
 use super::{routes, runtime};
 use anyhow::{Context as _, Result};
-use async_channel::{Receiver, Sender};
 use clap::Args;
 use futures_lite::future::or;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hz_runtime::net::{TcpListener, TcpStream};
+use hz_runtime::sync::{Receiver, Sender, bounded};
 use hz_runtime::{TaskMeta, spawn_with, time::timeout};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write as _};
@@ -61,7 +61,7 @@ impl ServeArgs {
 
 /// A channel that is closed by the first SIGINT or SIGTERM. A second one ends the process.
 fn stop_signal() -> io::Result<Receiver<()>> {
-    let (sender, receiver) = async_channel::bounded(1);
+    let (sender, receiver) = bounded(1);
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let wait = move || {
         signals.forever().next();
@@ -75,7 +75,7 @@ fn stop_signal() -> io::Result<Receiver<()>> {
 
 /// Accepts connections until `stop` is closed, then lets requests end.
 async fn accept(listener: TcpListener, stop: Receiver<()>) {
-    let (open, all_closed) = async_channel::bounded::<()>(1);
+    let (open, all_closed) = bounded::<()>(1);
     loop {
         let stopped = async {
             let _ = stop.recv().await;
@@ -105,12 +105,13 @@ async fn connection(stream: TcpStream, stop: Receiver<()>, _open: Sender<()>) {
         let _ = stop.recv().await;
         false
     };
-    // What a client does wrong is no concern of the others'.
-    let is_over = or(stopped, async {
+    // What a client does wrong is no concern of the others'. The connection first: a request that has
+    // come is then taken, whatever happens with the stop.
+    let served = async {
         let _ = serve.as_mut().await;
         true
-    })
-    .await;
+    };
+    let is_over = or(served, stopped).await;
     if !is_over {
         serve.as_mut().graceful_shutdown();
         let _ = serve.await;
