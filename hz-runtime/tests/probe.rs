@@ -146,7 +146,9 @@ fn who_wakes_is_the_running_task_or_the_thread() {
         Poll::<()>::Pending
     });
     woken.task().woken();
-    let wakes = of_task(&mut reader, woken.id());
+    let mut wakes = of_task(&mut reader, woken.id());
+    // Tests beside this one have more kinds on now and then.
+    wakes.retain(|record| record.0 == Kind::TaskWake as u16);
     assert_eq!(
         wakes,
         [

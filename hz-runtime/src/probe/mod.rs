@@ -17,6 +17,7 @@ mod kinds;
 mod layout;
 mod lease;
 mod memory;
+mod note;
 mod program;
 mod ring;
 mod settings;
@@ -34,6 +35,7 @@ pub use activity::Activity;
 pub use cause::{Cause, Operation, Wait, io_wait_end, waiting, with_cause};
 pub use hz_probes_ebpf::Kind;
 pub use memory::ShareError;
+pub use note::WakeNote;
 pub use program::{
     Span, alloc_sampled, free_sampled, intern_stack, mark, request_begin, request_end, span,
 };

@@ -286,10 +286,15 @@ impl TaskRef {
     /// executor's `schedule` puts it into a queue.
     #[inline]
     pub fn woken(&self) {
+        self.mark_ready();
+        emit(Kind::TaskWake, || self.wake());
+    }
+
+    #[inline]
+    pub(super) fn mark_ready(&self) {
         if let Some(words) = self.words {
             words.woken(self.id);
         }
-        emit(Kind::TaskWake, || self.wake());
     }
 
     /// What the task does right now.

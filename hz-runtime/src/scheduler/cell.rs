@@ -1,8 +1,9 @@
 //! A task: a future with its probe, its place in the registry and what its handle may ask of it.
 
 use super::registry::{NOWHERE, Shard};
+use super::waker;
 use crate::join::JoinError;
-use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef};
+use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef, WakeNote};
 use crate::scope::{Entrance, Member, Membership};
 use crate::task::Priority;
 use async_task::{Builder, FallibleTask, Runnable, ScheduleInfo, Task, WithInfo};
@@ -26,6 +27,9 @@ pub(crate) struct Meta {
     pub(crate) number: u64,
     is_aborted: AtomicBool,
     place: AtomicU32,
+    /// Why it was woken in the poll it is in.
+    pub(super) note: WakeNote,
+    pub(super) inner: waker::Inner,
     pub(crate) shard: Arc<Shard>,
     scope: Option<Membership>,
 }
@@ -47,6 +51,12 @@ pub(crate) fn run(job: Job) {
     // What the task itself wakes has its own cause: `Body::poll` sees to that. What is left is who
     // awaits its end.
     probe::with_cause(Cause::Join(id), || job.run());
+}
+
+/// Says that a task goes into a queue that was woken in the poll that is just over.
+pub(super) fn woken_in_poll(job: &Job) {
+    let meta = job.metadata();
+    meta.task.woken_in_poll(&meta.note);
 }
 
 /// What its handle holds of a task. Dropped, it leaves the task running.
@@ -108,7 +118,7 @@ where
     let scope = entrance.as_ref().map(Membership::of);
     let (job, task) = make(future, made, scope, schedule);
     let meta = job.metadata();
-    match meta.shard.insert(job.waker()) {
+    match meta.shard.insert(waker::owned(&job)) {
         Ok(place) => meta.place.store(place, Ordering::Release),
         Err(_closed) => return task,
     }
@@ -121,7 +131,7 @@ where
 /// Takes a task into its scope; false if that takes none any more.
 fn enter(job: &Job, entrance: Entrance) -> bool {
     let Entrance { node, is_graceful, name, location } = entrance;
-    let (task, waker) = (job.metadata().task, job.waker());
+    let (task, waker) = (job.metadata().task, waker::owned(job));
     node.enter(Member { task, waker, is_graceful, name, location }).is_ok()
 }
 
@@ -154,6 +164,8 @@ where
         number: made.number,
         is_aborted: AtomicBool::new(false),
         place: AtomicU32::new(NOWHERE),
+        note: WakeNote::new(),
+        inner: waker::Inner::none(),
         shard: made.shard,
         scope,
     };
@@ -167,6 +179,7 @@ where
     // SAFETY: future and output are `Send + 'static` and `schedule` is `Send + Sync + 'static`;
     // the future keeps the metadata's address and not its borrow.
     let (job, task) = unsafe { builder.spawn_unchecked(body, WithInfo::from(schedule)) };
+    job.metadata().inner.set(&job);
     (job, Owned::new(task))
 }
 
@@ -195,9 +208,10 @@ unsafe impl<F: Future + Send> Send for Body<F> {}
 impl<F: Future> Future for Body<F> {
     type Output = Outcome<F::Output>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: `future` is not moved out of it.
         let this = unsafe { self.get_unchecked_mut() };
+        this.meta().note.clear();
         // Asked here, where the task is known to run: whoever ends it says so before it wakes it, and
         // a wake-up from here on leads to another poll.
         if this.is_to_end() {
@@ -212,8 +226,10 @@ impl<F: Future> Future for Body<F> {
         }
         // SAFETY: it is pinned as long as `self` is, and dropped in its place.
         let future = unsafe { Pin::new_unchecked(future) };
+        let waker = waker::borrowed(this.meta);
+        let mut cx = Context::from_waker(&waker);
         let probe = &this.probe;
-        let poll = || probe::with_cause(Cause::Running, || probe.poll(|| future.poll(cx)));
+        let poll = || probe::with_cause(Cause::Running, || probe.poll(|| future.poll(&mut cx)));
         let ended = match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),

@@ -10,7 +10,7 @@
 use super::cell::{self, Job};
 use super::sync::{Mutex, lock};
 use super::{Core, Scheduler, budget, virtual_time};
-use crate::probe::{self, Cause};
+use crate::probe;
 use async_task::ScheduleInfo;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,11 +203,10 @@ fn fnv(hash: u64, word: u64) -> u64 {
 
 /// Puts a woken task among those that are ready.
 pub(super) fn schedule(job: Job, info: ScheduleInfo) {
-    let woken = || job.metadata().task.woken();
     if info.woken_while_running {
-        probe::with_cause(Cause::Yield, woken);
+        cell::woken_in_poll(&job);
     } else {
-        woken();
+        job.metadata().task.woken();
     }
     // Without a runtime there is nobody to poll it: dropping it cancels it.
     let Some(core) = job.metadata().shard.core().upgrade() else { return };

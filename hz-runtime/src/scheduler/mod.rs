@@ -13,10 +13,11 @@ pub(crate) mod registry;
 pub(crate) mod sync;
 mod threads;
 pub(crate) mod virtual_time;
+mod waker;
 mod worker;
 
 use crate::blocking::Pool;
-use crate::probe::Spawn;
+use crate::probe::{self, Kind, Spawn};
 use crate::reactor::Reactor;
 use crate::scope::Entrance;
 use crate::task::Priority;
@@ -59,6 +60,7 @@ impl Core {
     ) -> io::Result<(Arc<Self>, Vec<worker::Seed>)> {
         let reactor = Arc::new(Reactor::new(workers)?);
         let (threads, seeds) = Threads::new(workers);
+        probe::offer(Kind::ALL);
         let core = Arc::new_cyclic(|core| Self {
             name,
             reactor,
@@ -72,6 +74,7 @@ impl Core {
     /// A runtime of one thread: the one in `block_on`.
     pub(crate) fn deterministic(name: String, seed: u64) -> io::Result<Arc<Self>> {
         let reactor = Arc::new(Reactor::new(1)?);
+        probe::offer(Kind::ALL);
         Ok(Arc::new_cyclic(|core| Self {
             name,
             reactor,
@@ -143,7 +146,7 @@ impl Core {
             Scheduler::Threads(threads) => threads.close(),
             Scheduler::Deterministic(_) => {}
         }
-        crate::probe::with_cause(crate::probe::Cause::Cancel, || {
+        probe::with_cause(probe::Cause::Cancel, || {
             wakers.into_iter().for_each(std::task::Waker::wake);
         });
         self.notify_all();

@@ -5,7 +5,7 @@ use super::idle::Awoken;
 use super::queue::Queues;
 use super::threads::Threads;
 use super::{Core, Scheduler, budget};
-use crate::probe::{self, Cause};
+use crate::probe;
 use crate::task::Priority;
 use async_task::ScheduleInfo;
 use std::cell::Cell;
@@ -153,7 +153,7 @@ impl Worker {
         if info.woken_while_running {
             // Its poll is just over, and this thread looks into the queues next: nobody is needed
             // for one task alone.
-            probe::with_cause(Cause::Yield, || job.metadata().task.woken());
+            cell::woken_in_poll(&job);
             let is_alone = self.queues.is_empty();
             self.queues.push(job);
             if !is_alone {
