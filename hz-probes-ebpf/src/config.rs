@@ -56,3 +56,28 @@ pub struct UsdtConfig {
     pub filter: u32,
 }
 const _: () = assert!(size_of::<UsdtConfig>() == 16);
+
+/// Settings of the `net` programs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct NetConfig {
+    /// Id of the control group, for [`FILTER_CGROUP`]: the inode of its directory.
+    pub cgroup_id: u64,
+    /// Nanoseconds of one of the kernel's jiffies, in which it keeps timeouts.
+    pub jiffy_ns: u64,
+    /// Depth of the control group below the root of its hierarchy.
+    pub cgroup_level: u32,
+    /// [`FILTER_ALL`], [`FILTER_PIDS`] or [`FILTER_CGROUP`].
+    pub filter: u32,
+    /// 1 if `tcp_retransmit_skb` passes the result (Linux 6.18).
+    pub retransmit_has_error: u32,
+    /// 1 if `tcp_send_reset` passes a reason (Linux 6.10).
+    pub reset_has_reason: u32,
+    /// 1 if `kfree_skb` passes the socket that was to receive (Linux 6.11).
+    pub drop_has_socket: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<NetConfig>() == 40);

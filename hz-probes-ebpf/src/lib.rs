@@ -13,7 +13,7 @@ mod loss;
 pub mod runtime_ring;
 
 pub use config::{
-    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, SchedConfig, UsdtConfig,
+    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, NetConfig, SchedConfig, UsdtConfig,
 };
 pub use event::{
     COMM_BYTES, Comm, CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MAPPING_FOUND,
@@ -22,6 +22,6 @@ pub use event::{
     STACK_ADDRESSES, STACK_PART, SWITCH_PREEMPTED, StackEnd, StackSite, StackTrace, Switch,
     THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
     UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite, WAKING_HARDIRQ,
-    WAKING_SOFTIRQ, Wakeup, Waking, runtime,
+    WAKING_SOFTIRQ, Wakeup, Waking, net, runtime,
 };
 pub use loss::{Loss, Site};

@@ -13,6 +13,7 @@ pub(crate) struct Object {
 
 /// Every object, in the order of building.
 pub(crate) const OBJECTS: &[Object] = &[
+    Object { name: "net.bpf.o", source: "net.bpf.c", flags: &[] },
     Object { name: "sched.bpf.o", source: "sched.bpf.c", flags: &[] },
     Object { name: "sched_raw.bpf.o", source: "sched.bpf.c", flags: &["-DHZ_RAW_TRACEPOINT"] },
     Object { name: "usdt.bpf.o", source: "usdt.bpf.c", flags: &[] },

@@ -1,11 +1,18 @@
 //! The C header that BPF programs in C include, generated from the Rust vocabulary.
 
 use anyhow::{Context, Result};
-use hz_probes_ebpf::{Kind, Site, UsdtSite};
+use hz_probes_ebpf::{Kind, Site, UsdtSite, net::NetSite};
 use std::{fmt::Write as _, fs, path::Path};
 
-const SOURCES: [&str; 5] =
-    ["config.rs", "event/mod.rs", "event/sched.rs", "event/usdt.rs", "loss.rs"];
+const SOURCES: [&str; 7] = [
+    "config.rs",
+    "event/mod.rs",
+    "event/net/mod.rs",
+    "event/net/queues.rs",
+    "event/sched.rs",
+    "event/usdt.rs",
+    "loss.rs",
+];
 
 /// Writes structs and constants as cbindgen sees them, then the kinds and sites, which macros
 /// make and cbindgen cannot see.
@@ -32,7 +39,7 @@ pub(crate) fn write_header(path: &Path) -> Result<()> {
 }
 
 /// Structs that no C function mentions, so that cbindgen would leave them out.
-const RECORDS: [&str; 16] = [
+const RECORDS: [&str; 27] = [
     "Exec",
     "Exit",
     "Fork",
@@ -41,6 +48,17 @@ const RECORDS: [&str; 16] = [
     "Loss",
     "Lost",
     "Migrate",
+    "NetCongestion",
+    "NetConfig",
+    "NetDrop",
+    "NetOwner",
+    "NetReset",
+    "NetRetransmit",
+    "NetSample",
+    "NetSocket",
+    "NetState",
+    "NetSynAck",
+    "NetWindow",
     "Rename",
     "SchedConfig",
     "Switch",
@@ -64,5 +82,9 @@ fn constants() -> Result<String> {
         writeln!(text, "#define HZ_{} {}", site.tag().to_uppercase(), *site as u32)?;
     }
     writeln!(text, "#define HZ_USDT_SITES {}", UsdtSite::ALL.len())?;
+    for site in NetSite::ALL {
+        writeln!(text, "#define HZ_SITE_{} {}", site.tag().to_uppercase(), *site as u32)?;
+    }
+    writeln!(text, "#define HZ_NET_SITES {}", NetSite::ALL.len())?;
     Ok(text)
 }

@@ -1,5 +1,6 @@
 //! The records, one file per family.
 
+pub mod net;
 pub mod runtime;
 mod sched;
 mod stack;
@@ -90,6 +91,7 @@ macro_rules! kinds {
         mod record {
             pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
             pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
+            pub(super) use super::net::{NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetReset, NetRetransmit, NetSample, NetSocket, NetState, NetSynAck, NetWindow};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
             pub(super) use super::{CpuSample, MappedFile, Mapping, OffCpu, StackTrace};
             pub(super) use super::{Thread, UprobeHit as Uprobe, UsdtHit as Usdt, Wakeup, Wakeup as WakeupNew, Waking};
@@ -188,6 +190,30 @@ kinds! {
     RuntimeLost = 46, "runtime_lost";
     /// A program passed a statically defined probe: [`UsdtHit`].
     Usdt = 47, "usdt";
+    /// A socket that other records name: [`net::NetSocket`].
+    NetSocket = 64, "net_socket";
+    /// A process uses a socket: [`net::NetOwner`].
+    NetOwner = 65, "net_owner";
+    /// TCP sent segments again: [`net::NetRetransmit`].
+    NetRetransmit = 66, "net_retransmit";
+    /// TCP sent a SYN-ACK again: [`net::NetSynAck`].
+    NetSynAck = 67, "net_synack";
+    /// A socket changed its state: [`net::NetState`].
+    NetState = 68, "net_state";
+    /// A connection was reset: [`net::NetReset`].
+    NetReset = 69, "net_reset";
+    /// What a socket's queues held: [`net::NetSample`].
+    NetSample = 70, "net_sample";
+    /// A congestion control changed its state: [`net::NetCongestion`].
+    NetCongestion = 71, "net_congestion";
+    /// A peer closed its window or opened it: [`net::NetWindow`].
+    NetWindow = 72, "net_window";
+    /// A packet was dropped: [`net::NetDrop`].
+    NetDrop = 73, "net_drop";
+    /// The kernel's name of a number: [`net::NetName`].
+    NetName = 74, "net_name";
+    /// Records of sockets that were lost: [`net::NetLost`].
+    NetLost = 75, "net_lost";
     /// A stack that other records name: [`StackTrace`].
     StackTrace = 96, "stack_trace";
     /// A thread was on a CPU when a sample was due: [`CpuSample`].

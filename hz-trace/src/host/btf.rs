@@ -37,4 +37,21 @@ impl KernelTypes {
         // The first parameter is the tracepoint's own data, which programs do not get.
         function.len().checked_sub(1)
     }
+
+    /// Whether the kernel has the function `name`, for programs to attach to.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.btf.type_by_name::<types::Func<'_>>(name).is_some()
+    }
+
+    /// Names and values of the enumeration `name`; none if the kernel has no such type.
+    #[must_use]
+    pub fn enumeration(&self, name: &str) -> Vec<(String, u32)> {
+        let Some(found) = self.btf.type_by_name::<types::Enum<'_>>(name) else { return Vec::new() };
+        let members = found.iter().filter_map(|member| {
+            let name = member.name?.to_string_lossy().into_owned();
+            Some((name, u32::try_from(member.value).ok()?))
+        });
+        members.collect()
+    }
 }

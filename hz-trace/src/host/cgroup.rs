@@ -41,6 +41,23 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// The directory of the control group `id`, as its inode is found below the hierarchy's mounts.
+    #[must_use]
+    pub fn by_id(id: u64) -> Option<PathBuf> {
+        v2_mounts().into_iter().find_map(|mount| with_inode(&mount.mount_point, id))
+    }
+}
+
+fn with_inode(directory: &Path, inode: u64) -> Option<PathBuf> {
+    if fs::metadata(directory).is_ok_and(|metadata| metadata.ino() == inode) {
+        return Some(directory.to_owned());
+    }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    below.into_iter().find_map(|entry| with_inode(&entry.path(), inode))
+}
+
 fn v2_mounts() -> Vec<MountInfo> {
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let mounts = mounts.map(|mounts| mounts.0).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The clocks of the host.
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// Now, nanoseconds of `CLOCK_MONOTONIC`: the clock of every record.
 #[must_use]
@@ -12,6 +12,13 @@ pub fn monotonic_ns() -> u64 {
 #[must_use]
 pub fn realtime_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Realtime))
+}
+
+/// Nanoseconds of one of the kernel's jiffies: the resolution of its coarse clocks, which tick with
+/// them.
+#[must_use]
+pub fn jiffy_ns() -> u64 {
+    nanoseconds(clock_getres(ClockId::MonotonicCoarse))
 }
 
 fn nanoseconds(time: Timespec) -> u64 {

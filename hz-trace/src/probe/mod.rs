@@ -1,5 +1,6 @@
 //! The table of probes: what each attaches, emits and costs.
 
+mod net;
 mod runtime;
 mod sched;
 mod stacks;
@@ -41,6 +42,7 @@ pub static PROBES: &[&dyn Probe] = &[
     &uprobe::Uprobe,
     &usdt::Usdt,
     &runtime::Runtime,
+    &net::Net,
     &stacks::OnCpu,
     &stacks::OffCpu,
 ];

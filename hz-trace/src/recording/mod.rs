@@ -7,6 +7,7 @@ mod columns;
 mod meta;
 mod reader;
 mod schema;
+mod schema_net;
 mod writer;
 
 pub use meta::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, Target, UsdtName};

@@ -6,7 +6,6 @@ use hz_probes_ebpf::{
     runtime::{RuntimeEvent, RuntimeFound, RuntimeLost, SpawnSite, Stack, TaskEntry, Text},
 };
 use serde::{Deserialize, Serialize};
-use std::mem::offset_of;
 
 /// One record kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +36,12 @@ pub struct Field {
 /// Fields of a record, with offsets and lengths from the compiler.
 macro_rules! fields {
     ($record:ty: $($name:ident = $unit:literal),* $(,)?) => {
-        vec![$(field(stringify!($name), $unit, offset_of!($record, $name), |record: &$record| size_of_val(&record.$name)),)*]
+        vec![$($crate::recording::schema::field(stringify!($name), $unit, std::mem::offset_of!($record, $name), |record: &$record| size_of_val(&record.$name)),)*]
     };
 }
+pub(super) use fields;
 
-fn field<T: zerocopy::FromZeros>(
+pub(super) fn field<T: zerocopy::FromZeros>(
     name: &str,
     unit: &str,
     offset: usize,
@@ -128,7 +128,7 @@ fn own_fields(kind: Kind) -> Vec<Field> {
         kind if kind.is_runtime_event() => {
             fields!(RuntimeEvent: task = "task", value = "by kind", aux = "by kind", reserved = "none")
         }
-        _ => Vec::new(),
+        kind => super::schema_net::own_fields(kind),
     }
 }
 

@@ -23,6 +23,15 @@ pub(super) const STREAM_UPROBES: u16 = 0x8002;
 /// The stream of statically defined probes.
 pub(super) const STREAM_USDTS: u16 = 0x8003;
 
+/// The stream of what happens to sockets.
+pub(super) const STREAM_NET: u16 = 0x8010;
+
+/// The stream of what sockets hold.
+pub(super) const STREAM_NET_SAMPLES: u16 = 0x8011;
+
+/// The stream of what hz itself says of sockets.
+pub(super) const STREAM_NET_HOST: u16 = 0x8012;
+
 /// The first stream of async runtimes: one for each of their processes and each ring.
 pub(super) const STREAM_RUNTIMES: u16 = 0x9000;
 

@@ -5,6 +5,7 @@ mod candidates;
 mod collect;
 mod collector;
 mod disk;
+mod net;
 mod observer;
 mod own;
 mod runtimes;
@@ -19,17 +20,19 @@ use crate::{
     host::{self, StealClock, clock},
     probe::Selection,
     recording::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, schema},
-    source::{Drain, Sched, SchedSettings, UprobeError, UsdtError},
+    source::{Drain, Sched, SchedSettings, Scope, UprobeError, UsdtError},
     symbol::{ResolveError, UprobeSpec, UsdtSpec},
 };
 use collect::Collect;
 use collector::{Collector, STREAM_SNAPSHOT};
 use disk::Disk;
+use net::NetCollect;
 use own::OwnMeter;
 use runtimes::Runtimes;
 use std::{
     cell::RefCell,
     io::{self, Write},
+    os::fd::AsFd,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -153,8 +156,24 @@ pub fn record<W: Write + Send + 'static>(
     user_probes.warnings().for_each(|warning| observer.warn(&warning));
     let runtimes =
         settings.probes.has("runtime").then(|| Runtimes::of(&attached, settings.follow_children));
-    let probes = Probes { sched, user_probes, runtimes, chosen: Vec::new() };
+    let chosen = chosen(settings, &attached.scope, &sched)?;
+    let probes = Probes { sched, user_probes, runtimes, chosen };
     Session::begin(settings, probes, attached, own, out)?.run(observer)
+}
+
+/// Loads those that are chosen by name.
+fn chosen(
+    settings: &Settings,
+    scope: &Scope,
+    sched: &Sched,
+) -> Result<Vec<Box<dyn Collect>>, StartError> {
+    let mut chosen: Vec<Box<dyn Collect>> = Vec::new();
+    if settings.probes.has("net") {
+        let processes = sched.processes();
+        let processes = processes.as_ref().map(AsFd::as_fd);
+        chosen.push(Box::new(NetCollect::load(scope, processes)?));
+    }
+    Ok(chosen)
 }
 
 /// Every probe of a session.

@@ -2,6 +2,9 @@
 
 mod bpf;
 mod command;
+mod net;
+mod net_setup;
+mod network_namespaces;
 mod processes;
 mod runtime_ring;
 mod sched;
@@ -12,7 +15,9 @@ mod uprobes;
 mod usdt;
 
 pub use command::{HeldCommand, RunningCommand};
-pub use processes::descendants;
+pub use net::Net;
+pub use network_namespaces::{NetworkNamespace, add_namespaces, every_process};
+pub use processes::{descendants, processes_of};
 pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes};
 pub use sched::{Drain, Sched, SchedSettings};
 pub use uprobe_error::UprobeError;

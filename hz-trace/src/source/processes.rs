@@ -1,5 +1,7 @@
 //! Which processes come from which.
 
+use super::Scope;
+use crate::host::Cgroup;
 use std::{collections::BTreeSet, path::Path};
 
 /// Processes that descend from `roots`, without `roots`, as far as `/proc` tells now.
@@ -17,6 +19,33 @@ pub fn descendants(roots: &[u32]) -> Result<BTreeSet<u32>, procfs::ProcError> {
         }
     }
     Ok(closure(roots, &pairs))
+}
+
+/// Processes that belong to a scope now; none for the whole system, where all do.
+#[must_use]
+pub fn processes_of(scope: &Scope) -> Vec<u32> {
+    match scope {
+        Scope::All => Vec::new(),
+        Scope::Processes(pids) => {
+            let found = descendants(pids).unwrap_or_default();
+            pids.iter().copied().chain(found).collect()
+        }
+        Scope::Cgroup { id, .. } => {
+            let path = Cgroup::by_id(*id);
+            path.map_or_else(Vec::new, |path| processes_below(&path))
+        }
+    }
+}
+
+/// Processes of a control group's directory and of all below it.
+fn processes_below(directory: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        pids.extend(processes_below(&entry.path()));
+    }
+    pids
 }
 
 /// Gives what `roots` have started to `insert`, until a look at `/proc` finds nothing new: what a child
