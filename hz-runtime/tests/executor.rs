@@ -329,3 +329,47 @@ fn block_on_in_a_task_is_refused() {
     let error = outer.block_on(task).expect_err("it panicked");
     std::panic::resume_unwind(error.into_panic().expect("it is a panic"));
 }
+
+/// The task that a poll wakes last is its worker's next: without help it would wait for the poll's end.
+#[test]
+fn a_task_woken_by_a_poll_that_goes_on_is_polled_elsewhere() {
+    for workers in [2, 4] {
+        let runtime = runtime(workers);
+        let waited = runtime.block_on(runtime.spawn(async {
+            let (sender, receiver) = channel();
+            let woken = spawn(async move { sender.send(()) });
+            let begin = Instant::now();
+            let ran = receiver.recv_timeout(Duration::from_secs(5));
+            assert!(ran.is_ok() && woken.await.is_ok(), "it waits for the end of this poll");
+            begin.elapsed()
+        }));
+        let waited = waited.expect("no panic");
+        // About 2 ms; the rest is for a busy machine.
+        assert!(waited < Duration::from_secs(1), "{workers} workers: {waited:?}");
+    }
+}
+
+/// As above, while the other worker is never idle.
+#[test]
+fn a_busy_sibling_takes_what_waits_behind_a_poll_that_goes_on() {
+    let runtime = runtime(2);
+    let stop = Arc::new(AtomicUsize::new(0));
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            runtime.spawn(async move {
+                while stop.load(Ordering::SeqCst) == 0 {
+                    yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let ran = runtime.block_on(runtime.spawn(async {
+        let (sender, receiver) = channel();
+        drop(spawn(async move { sender.send(()) }));
+        receiver.recv_timeout(Duration::from_secs(5))
+    }));
+    stop.store(1, Ordering::SeqCst);
+    assert!(ran.expect("no panic").is_ok(), "it waits for the end of this poll");
+    busy.into_iter().for_each(|task| runtime.block_on(task).expect("no panic"));
+}

@@ -19,7 +19,7 @@ use support::{Reader, wait_until};
 /// Why the task that `make` spawns is woken after its spawn, to its end.
 fn wakes(make: impl FnOnce() -> u64) -> Vec<(u32, u64)> {
     let runtime = Runtime::builder().worker_threads(2).build().unwrap();
-    wait_until("the runtime shares its memory", || support::find(std::process::id()).is_some());
+    hz_runtime::probe::start(2).unwrap();
     let mut reader = Reader::of(std::process::id()).unwrap();
     reader.lease(&[Kind::TaskWake, Kind::TaskEnd]);
     let entered = runtime.enter();

@@ -11,7 +11,8 @@
 //! [`STUCK_NS`] or more turns the sibling's epoll and timers as well, so that its tasks run here.
 //! It looks when it goes idle, and then once each [`WATCH_NS`] while anyone has been active within
 //! [`ACTIVE_NS`]; the idle workers share that duty, so that many of them cost no more than one.
-//! After that they all sleep without a limit, and the first worker to become active wakes one.
+//! After that they all sleep without a limit, and the first worker to become active wakes one; so does
+//! the one that was looking when it finds work to do, for it may get stuck as well.
 //!
 //! A notification is sticky, as an unpark is, and costs a system call only if the worker sleeps. The
 //! eventfd behind it is edge-triggered and never read: each write to it is an edge.
@@ -69,6 +70,17 @@ impl Reactor {
     ///
     /// One thread at a time turns for a worker.
     pub(crate) fn turn(&self, worker: usize, timeout: Option<Duration>) -> io::Result<usize> {
+        self.turn_and_look(worker, timeout, &|_| 0)
+    }
+
+    /// As [`Reactor::turn`]; whenever the worker looks after its siblings `look` is called, too, with the
+    /// time, and says how many tasks it took over.
+    pub(crate) fn turn_and_look(
+        &self,
+        worker: usize,
+        timeout: Option<Duration>,
+        look: &dyn Fn(u64) -> usize,
+    ) -> io::Result<usize> {
         let me = &self.workers[worker];
         if timeout == Some(Duration::ZERO) {
             return me.turn_at_once();
@@ -77,7 +89,7 @@ impl Reactor {
             now_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
         });
         loop {
-            if let Some(woken) = self.wait(worker, deadline)? {
+            if let Some(woken) = self.wait(worker, deadline, look)? {
                 return Ok(woken);
             }
         }
@@ -126,14 +138,22 @@ impl Reactor {
     }
 
     /// Waits once. `None`: nothing happened, and the deadline has not come.
-    fn wait(&self, worker: usize, deadline: u64) -> io::Result<Option<usize>> {
+    fn wait(
+        &self,
+        worker: usize,
+        deadline: u64,
+        look: &dyn Fn(u64) -> usize,
+    ) -> io::Result<Option<usize>> {
         let me = &self.workers[worker];
-        let helped = self.help(worker)?;
+        let helped = self.help(worker, look)?;
         if helped > 0 {
+            self.becomes_active(worker);
             return Ok(Some(helped));
         }
         if !me.begin_turn() {
-            return me.turn_at_once().map(Some);
+            let woken = me.turn_at_once()?;
+            self.becomes_active(worker);
+            return Ok(Some(woken));
         }
         let now = now_ns();
         let watch = self.watch_ns(worker, now);
@@ -160,13 +180,21 @@ impl Reactor {
         Ok(is_over.then_some(woken))
     }
 
+    /// The worker goes to its tasks without having waited, and looks after nobody any more.
+    fn becomes_active(&self, worker: usize) {
+        self.workers[worker].set_active();
+        if self.watching.load(Ordering::SeqCst) == 0 {
+            self.wake_watcher(worker);
+        }
+    }
+
     /// Turns for those siblings that have not done so for a while.
-    fn help(&self, worker: usize) -> io::Result<usize> {
+    fn help(&self, worker: usize, look: &dyn Fn(u64) -> usize) -> io::Result<usize> {
         if self.workers.len() == 1 {
             return Ok(0);
         }
         let now = now_ns();
-        let mut woken = 0;
+        let mut woken = look(now);
         for (_, sibling) in self.siblings(worker) {
             if sibling.is_stuck(now, STUCK_NS) {
                 woken += sibling.turn_for_sibling()?;

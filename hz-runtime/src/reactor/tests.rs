@@ -187,3 +187,30 @@ fn more_waiters_than_fit_are_woken_to_ask_again() {
     let woken: Vec<usize> = crowd.iter().map(|(count, _)| count.get()).collect();
     assert_eq!(woken.iter().sum::<usize>(), 64, "{woken:?}");
 }
+
+/// Three workers asleep without a limit; one wakes and gets stuck, the one that helps it as well.
+#[test]
+fn the_last_of_three_helps_two_that_are_stuck() {
+    let reactor = Arc::new(Reactor::new(3).unwrap());
+    let files: Vec<_> = (0..6).map(|_| registered(&reactor)).collect();
+    let mut files: Vec<_> = files.into_iter().filter(|(file, _)| file.home == 0).collect();
+    let (count, waker) = counter();
+    assert!(files.iter().all(|(file, _)| read(file, &waker).is_pending()));
+    thread::scope(|scope| {
+        let turn = |worker| {
+            let reactor = &reactor;
+            scope.spawn(move || reactor.turn(worker, Some(LONG)).unwrap())
+        };
+        let turns = [turn(0), turn(1), turn(2)];
+        let all = || reactor.workers.iter().all(Worker::is_in_turn);
+        until(|| all() && reactor.watching.load(Ordering::SeqCst) == 0);
+        let [first, second, third] = turns;
+        reactor.notify(0);
+        assert_eq!(first.join().unwrap(), 0);
+        files[0].1.write_all(b"hello").unwrap();
+        until(|| second.is_finished() || third.is_finished());
+        files[1].1.write_all(b"hello").unwrap();
+        assert_eq!([second, third].map(|turn| turn.join().unwrap()), [1, 1]);
+    });
+    assert_eq!(count.get(), 2);
+}

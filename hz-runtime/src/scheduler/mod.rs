@@ -10,6 +10,7 @@ mod mode;
 mod models;
 mod queue;
 pub(crate) mod registry;
+mod slot;
 pub(crate) mod sync;
 mod threads;
 pub(crate) mod virtual_time;

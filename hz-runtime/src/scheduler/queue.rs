@@ -1,10 +1,14 @@
 //! A worker's own queues.
 
 use super::cell::Job;
+use super::slot::Slot;
 use crate::task::Priority;
 use crossbeam_deque::{Steal, Stealer, Worker as Deque};
+use crossbeam_utils::CachePadded;
 use std::cell::Cell;
 use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// How often in a row the slot is preferred to the queue: two tasks that wake each other would else
 /// keep all others waiting.
@@ -12,31 +16,68 @@ const SLOT_STREAK: u32 = 3;
 
 /// A queue per priority and the slot for the task that was woken last.
 ///
-/// The slot keeps a conversation between two tasks on one core, with its data in the caches. Nobody
-/// steals from it.
+/// The slot keeps a conversation between two tasks on one core, with its data in the caches. It is
+/// stolen from only while a poll goes on for long.
 pub(crate) struct Queues {
     levels: [Deque<Job>; Priority::LEVELS],
     /// Bit per level that may have tasks; a thief leaves it set.
     ready: Cell<u32>,
-    slot: Cell<Option<Job>>,
+    slot: Arc<SharedSlot>,
     streak: Cell<u32>,
 }
 
 /// Where others take tasks from a worker.
-pub(crate) type Stealers = [Stealer<Job>; Priority::LEVELS];
+#[derive(Debug)]
+pub(crate) struct Stealers {
+    levels: [Stealer<Job>; Priority::LEVELS],
+    slot: Arc<SharedSlot>,
+}
+
+impl Stealers {
+    /// Whether there is a task to steal, but for the slot's.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.levels.iter().all(Stealer::is_empty)
+    }
+
+    /// Takes the slot's task, if it waits behind a poll that goes on for long.
+    pub(crate) fn take_stale(&self, now_ns: u64) -> Option<Job> {
+        // SAFETY: whatever is taken out of a slot came from `push_slot`, and has one taker.
+        self.slot.0.take_stale(now_ns).map(|task| unsafe { of_raw(task) })
+    }
+}
+
+/// A slot that drops its task. Its worker writes to it with each poll.
+#[derive(Debug)]
+struct SharedSlot(CachePadded<Slot>);
+
+impl Drop for SharedSlot {
+    fn drop(&mut self) {
+        // SAFETY: as in `take_stale`.
+        drop(self.0.take().map(|task| unsafe { of_raw(task) }));
+    }
+}
+
+/// # Safety
+///
+/// `task` came from [`Job::into_raw`], and nobody else makes a job of it.
+unsafe fn of_raw(task: NonNull<()>) -> Job {
+    // SAFETY: the caller says so.
+    unsafe { Job::from_raw(task) }
+}
 
 impl Queues {
     pub(crate) fn new() -> Self {
         Self {
             levels: std::array::from_fn(|_| Deque::new_fifo()),
             ready: Cell::new(0),
-            slot: Cell::new(None),
+            slot: Arc::new(SharedSlot(CachePadded::new(Slot::new()))),
             streak: Cell::new(0),
         }
     }
 
     pub(crate) fn stealers(&self) -> Stealers {
-        self.levels.each_ref().map(Deque::stealer)
+        let levels = self.levels.each_ref().map(Deque::stealer);
+        Stealers { levels, slot: Arc::clone(&self.slot) }
     }
 
     /// Appends a task to the queue of its level.
@@ -49,9 +90,15 @@ impl Queues {
     /// Puts a task into the slot. The one that was there goes to its queue, and others may steal it:
     /// then this is true.
     pub(crate) fn push_slot(&self, job: Job) -> bool {
-        let Some(displaced) = self.slot.replace(Some(job)) else { return false };
-        self.push(displaced);
+        let Some(displaced) = self.slot.0.put(job.into_raw()) else { return false };
+        // SAFETY: it was in the slot, and is out of it.
+        self.push(unsafe { of_raw(displaced) });
         true
+    }
+
+    /// Its worker goes to poll `number`.
+    pub(crate) fn begin_poll(&self, number: u32) {
+        self.slot.0.begin_poll(number);
     }
 
     /// Levels that may have tasks, a bit each; the slot's is not among them.
@@ -61,10 +108,12 @@ impl Queues {
 
     /// The task in the slot, if no level above its own is in `ready` and its streak is not over.
     pub(crate) fn pop_slot(&self, ready: u32) -> Option<Job> {
-        let job = self.slot.take()?;
+        // SAFETY: it was in the slot, and is out of it.
+        let job = self.slot.0.take().map(|task| unsafe { of_raw(task) })?;
         let above = (1 << job.metadata().priority as u32) - 1;
         if ready & above != 0 {
-            self.slot.set(Some(job));
+            // It is empty: nobody else puts one in.
+            let _ = self.slot.0.put(job.into_raw());
             return None;
         }
         if ready != 0 && self.streak.get() >= SLOT_STREAK {
@@ -86,7 +135,7 @@ impl Queues {
 
     /// Takes half of a victim's tasks at the highest level that has any; says how many there are.
     pub(crate) fn steal(&self, victim: &Stealers) -> Option<(Job, u32)> {
-        victim.iter().zip(&self.levels).enumerate().find_map(|(level, (from, to))| {
+        victim.levels.iter().zip(&self.levels).enumerate().find_map(|(level, (from, to))| {
             let job = loop {
                 match from.steal_batch_and_pop(to) {
                     Steal::Success(job) => break job,
@@ -114,10 +163,7 @@ impl Queues {
 
     /// How many tasks wait, the slot's included.
     pub(crate) fn len(&self) -> usize {
-        let slot = self.slot.take();
-        let waiting = usize::from(slot.is_some());
-        self.slot.set(slot);
-        waiting + self.levels.iter().map(Deque::len).sum::<usize>()
+        usize::from(!self.slot.0.is_empty()) + self.levels.iter().map(Deque::len).sum::<usize>()
     }
 
     /// Tasks per level.

@@ -61,7 +61,6 @@ impl Threads {
     /// For who has just said that it sleeps: the fence is the other half of [`Idle::pick`]'s.
     pub(super) fn has_work(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.injector.ready() != 0
-            || self.stealers.iter().flatten().any(|stealer| !stealer.is_empty())
+        self.injector.ready() != 0 || self.stealers.iter().any(|stealers| !stealers.is_empty())
     }
 }

@@ -5,6 +5,7 @@ use super::idle::Awoken;
 use super::queue::Queues;
 use super::threads::Threads;
 use super::{Core, Scheduler, budget};
+use crate::clock::now_ns;
 use crate::probe;
 use crate::task::Priority;
 use async_task::ScheduleInfo;
@@ -174,6 +175,7 @@ impl Worker {
     fn next(&self) -> Option<Job> {
         let n = self.dispatches.get().wrapping_add(1);
         self.dispatches.set(n);
+        self.queues.begin_poll(n);
         if n.is_multiple_of(REACTOR_INTERVAL) {
             self.look_up();
         }
@@ -215,6 +217,8 @@ impl Worker {
         probe::worker_tick();
         self.tell_depths();
         self.turn(Some(Duration::ZERO));
+        let victim = self.next_random() as usize % self.threads().workers();
+        self.relieve(victim, now_ns());
         if self.queues.has_more() {
             self.threads().wake_one(&self.core);
         }
@@ -226,9 +230,24 @@ impl Worker {
     }
 
     fn turn(&self, timeout: Option<Duration>) {
+        let relieve = |now_ns| {
+            let victims = 0..self.threads().workers();
+            victims.map(|victim| usize::from(self.relieve(victim, now_ns))).sum()
+        };
         // An error here is an error of this process (a closed epoll descriptor); the tasks that are
         // ready still run.
-        let _ = self.core.reactor.turn(self.index, timeout);
+        let _ = self.core.reactor.turn_and_look(self.index, timeout, &relieve);
+    }
+
+    /// Takes over the task that waits in another's slot behind a poll that goes on for long.
+    fn relieve(&self, victim: usize, now_ns: u64) -> bool {
+        if victim == self.index {
+            return false;
+        }
+        let Some(job) = self.threads().stealers[victim].take_stale(now_ns) else { return false };
+        probe::steal(victim as u32, 1);
+        self.queues.push(job);
+        true
     }
 
     /// Looks for a task that another worker has.
