@@ -214,3 +214,24 @@ fn outside_a_runtime_a_socket_says_so() {
     let error = UdpSocket::bind(SocketAddr::from(ANY)).expect_err("there is no runtime");
     assert!(error.to_string().contains("no runtime on this thread"), "{error}");
 }
+
+#[test]
+fn slices_arrive_in_their_order_whether_they_are_few_bytes_or_many() {
+    use futures_lite::AsyncWriteExt;
+    use std::io::IoSlice;
+    run(async {
+        let (mut client, server) = pair().await?;
+        // Together below what is sent as one, at it, and above it.
+        for (head, body) in [(0, 1), (200, 1024), (1024, 1024), (1024, 1025), (3000, 5000)] {
+            let (head, body) = (vec![b'h'; head], vec![b'b'; body]);
+            let slices = [IoSlice::new(&head), IoSlice::new(&body)];
+            let written = client.write_vectored(&slices).await?;
+            let all = [head, body].concat();
+            assert_eq!(written, all.len(), "the socket has room for it");
+            let mut bytes = vec![0; all.len()];
+            server.read_exact(&mut bytes).await?;
+            assert_eq!(bytes, all);
+        }
+        Ok(())
+    });
+}

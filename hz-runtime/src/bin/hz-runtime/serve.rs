@@ -10,10 +10,12 @@ use hz_runtime::net::{TcpListener, TcpStream};
 use hz_runtime::sync::{Receiver, Sender, bounded};
 use hz_runtime::{TaskMeta, spawn_with, time::timeout};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long requests that are being answered may go on once the service is told to end.
@@ -101,10 +103,16 @@ async fn connection(stream: TcpStream, stop: Receiver<()>, _open: Sender<()>) {
     let mut http = http1::Builder::new();
     http.half_close(false);
     let mut serve = pin!(http.serve_connection(stream, service_fn(routes::answer)));
-    let stopped = async {
-        let _ = stop.recv().await;
-        false
-    };
+    let mut stopping = stop.recv();
+    let mut is_heard = false;
+    let stopped = poll_fn(|cx| {
+        // All connections wait in one line: only the first time, and then to hear that it is over.
+        if is_heard && !stop.is_closed() {
+            return Poll::Pending;
+        }
+        is_heard = true;
+        Pin::new(&mut stopping).poll(cx).map(|_| false)
+    });
     // What a client does wrong is no concern of the others'. The connection first: a request that has
     // come is then taken, whatever happens with the stop.
     let served = async {

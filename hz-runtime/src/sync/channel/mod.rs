@@ -152,7 +152,7 @@ impl<T> Sender<T> {
     /// Whether it is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.lock().is_closed()
+        self.shared.is_closed()
     }
 }
 
@@ -204,7 +204,7 @@ impl<T> Receiver<T> {
     /// Whether it is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.lock().is_closed()
+        self.shared.is_closed()
     }
 }
 

@@ -5,7 +5,7 @@ use super::line::Key;
 use super::state::{Nothing, Refused, State, Told};
 use crate::probe::{self, Cause, Wait};
 use crate::scheduler::budget;
-use crate::scheduler::sync::{Mutex, MutexGuard, lock};
+use crate::scheduler::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 use std::task::{Context, Poll, Waker, ready};
 
 /// One lock for all of it: a message goes in or out in some 10 ns, and two workers that meet there
@@ -15,15 +15,22 @@ use std::task::{Context, Poll, Waker, ready};
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     state: Mutex<State<T>>,
+    /// Written before those who wait are woken, so that whoever has waited and was not woken may go
+    /// by this alone.
+    is_closed: AtomicBool,
 }
 
 impl<T> Shared<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { state: Mutex::new(State::new(capacity)) }
+        Self { state: Mutex::new(State::new(capacity)), is_closed: AtomicBool::new(false) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
         lock(&self.state)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     fn address(&self) -> usize {
@@ -149,7 +156,10 @@ impl<T> Shared<T> {
 
     /// Takes no more messages; false if it was closed before.
     pub(super) fn close(&self) -> bool {
-        let told = self.lock().close();
+        let mut state = self.lock();
+        let told = state.close();
+        self.is_closed.store(true, Ordering::Release);
+        drop(state);
         let is_first = told.is_some();
         let wake = || told.into_iter().flatten().for_each(Waker::wake);
         probe::with_cause(Cause::Channel(self.address()), wake);

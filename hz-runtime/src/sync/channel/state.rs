@@ -70,10 +70,6 @@ impl<T> State<T> {
         self.messages.len()
     }
 
-    pub(super) const fn is_closed(&self) -> bool {
-        self.is_closed
-    }
-
     /// Puts a message in; who stands at `key` leaves, unless it has to wait for room.
     pub(super) fn send(&mut self, message: T, key: &mut Key) -> Result<Told, Refused<T>> {
         if self.is_closed {
