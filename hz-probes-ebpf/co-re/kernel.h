@@ -15,6 +15,7 @@ typedef __u32 __wsum;
 typedef __u8 uint8_t;
 typedef __u16 uint16_t;
 typedef __u32 uint32_t;
+typedef __s32 int32_t;
 typedef __u64 uint64_t;
 typedef int pid_t;
 typedef _Bool bool;
@@ -101,6 +102,13 @@ struct task_struct___with_cpu {
  * kernels without cookies. */
 struct pt_regs {
 	unsigned long ip;
+	unsigned long di;
+	unsigned long orig_ax;
+};
+/* arm64. */
+struct pt_regs___arm64 {
+	__u64 orig_x0;
+	__s32 syscallno;
 };
 struct user_pt_regs {
 	__u64 pc;

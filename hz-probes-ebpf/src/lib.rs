@@ -7,6 +7,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 mod config;
 mod event;
 mod loss;

@@ -16,6 +16,7 @@ pub(crate) const OBJECTS: &[Object] = &[
     Object { name: "net.bpf.o", source: "net.bpf.c", flags: &[] },
     Object { name: "sched.bpf.o", source: "sched.bpf.c", flags: &[] },
     Object { name: "sched_raw.bpf.o", source: "sched.bpf.c", flags: &["-DHZ_RAW_TRACEPOINT"] },
+    Object { name: "aggregates.bpf.o", source: "aggregates.bpf.c", flags: &[] },
     Object { name: "usdt.bpf.o", source: "usdt.bpf.c", flags: &[] },
 ];
 

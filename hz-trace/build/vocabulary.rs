@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use hz_probes_ebpf::{Kind, Site, UsdtSite, net::NetSite};
 use std::{fmt::Write as _, fs, path::Path};
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
+    "aggregate.rs",
     "config.rs",
     "event/mod.rs",
     "event/net/mod.rs",
@@ -39,7 +40,9 @@ pub(crate) fn write_header(path: &Path) -> Result<()> {
 }
 
 /// Structs that no C function mentions, so that cbindgen would leave them out.
-const RECORDS: [&str; 27] = [
+const RECORDS: [&str; 30] = [
+    "AggregateConfig",
+    "CpuTotals",
     "Exec",
     "Exit",
     "Fork",
@@ -63,6 +66,7 @@ const RECORDS: [&str; 27] = [
     "SchedConfig",
     "Switch",
     "Thread",
+    "ThreadTotals",
     "UsdtConfig",
     "UsdtHit",
     "Wakeup",

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod host;
+pub mod live;
 pub mod model;
 pub mod probe;
 pub mod recording;

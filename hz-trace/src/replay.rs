@@ -1,8 +1,11 @@
 //! A recording, replayed into a model: the same path that live events take.
 
 use crate::{
-    model::{Folder, Model},
-    recording::Recording,
+    model::{
+        Folder, Model,
+        window::{NotCollected, Window, WindowFolder},
+    },
+    recording::{Events, Recording},
 };
 
 /// A part of a recording, in nanoseconds since its start.
@@ -47,4 +50,70 @@ pub fn replay(recording: &Recording, range: Range) -> Replay {
     let damaged_chunks = events.damaged_chunks();
     let model = folder.finish(recording.end_ns().min(end_ns));
     Replay { model, damaged_chunks }
+}
+
+/// The windows of a recording, one after the other: what `hz-top` would have shown.
+#[derive(Debug)]
+pub struct Windows<'a> {
+    recording: &'a Recording,
+    events: std::iter::Peekable<Events<'a>>,
+    folder: WindowFolder,
+    length_ns: u64,
+    next_end_ns: u64,
+}
+
+impl<'a> Windows<'a> {
+    /// The windows of `recording`, each `length_ns` long but the last.
+    #[must_use]
+    pub fn of(recording: &'a Recording, length_ns: u64) -> Self {
+        let meta = &recording.meta;
+        let length_ns = length_ns.max(1);
+        Self {
+            recording,
+            events: recording.events().peekable(),
+            folder: WindowFolder::new(meta.start_ns, meta.start_realtime_ns, meta.cpus),
+            length_ns,
+            next_end_ns: meta.start_ns.saturating_add(length_ns),
+        }
+    }
+}
+
+impl Iterator for Windows<'_> {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
+        let last_ns = self.recording.end_ns();
+        let start_ns = self.next_end_ns.saturating_sub(self.length_ns);
+        if start_ns >= last_ns {
+            return None;
+        }
+        let end_ns = self.next_end_ns.min(last_ns);
+        while let Some(event) = self
+            .events
+            .next_if(|event| event.as_ref().map_or(true, |event| event.header().time_ns <= end_ns))
+        {
+            // What is no event is counted by those who ask for a model.
+            if let Ok(event) = event {
+                self.folder.fold(&event);
+            }
+        }
+        self.next_end_ns = self.next_end_ns.saturating_add(self.length_ns);
+        let mut window = self.folder.close(end_ns);
+        add_state(self.recording, &mut window);
+        Some(window)
+    }
+}
+
+/// What the recording says of itself: what is missing, and what it cost.
+fn add_state(recording: &Recording, window: &mut Window) {
+    let meta = &recording.meta;
+    window.not_collected = meta
+        .not_collected
+        .iter()
+        .map(|what| match what.split_once(": ") {
+            Some((what, why)) => NotCollected::new(what, why),
+            None => NotCollected::new(what, "the recording says so"),
+        })
+        .collect();
+    window.not_collected.push(NotCollected::new("sleeps by system call", "not in recordings"));
 }

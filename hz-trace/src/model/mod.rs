@@ -7,6 +7,7 @@
 mod fold;
 mod runtimes;
 mod tasks;
+pub mod window;
 
 pub use fold::Folder;
 use hz_probes_ebpf::Comm;

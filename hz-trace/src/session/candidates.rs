@@ -30,12 +30,12 @@ const CGROUPS_MAX: usize = 10_000;
 
 /// Processes of which the kernel's records say that they are new, or new programs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Newcomers(Rc<RefCell<BTreeSet<(u32, bool)>>>);
+pub(crate) struct Newcomers(Rc<RefCell<BTreeSet<(u32, bool)>>>);
 
 impl Newcomers {
     /// Looks at a record of the kernel's.
     #[inline]
-    pub(super) fn notice(&self, record: &[u8]) {
+    pub(crate) fn notice(&self, record: &[u8]) {
         let Ok((header, _)) = Header::ref_from_prefix(record) else { return };
         let is_exec = header.kind == Kind::Exec as u16;
         if is_exec || header.kind == Kind::Fork as u16 {
@@ -71,7 +71,7 @@ impl Turn {
 
 /// Processes of the target that show no rings yet.
 #[derive(Debug)]
-pub(super) struct Candidates {
+pub(crate) struct Candidates {
     target: Target,
     scope: Scope,
     with_children: bool,
@@ -80,23 +80,23 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn new(target: Target, scope: Scope, with_children: bool) -> Self {
+    pub(crate) fn new(target: Target, scope: Scope, with_children: bool) -> Self {
         let (newcomers, turns) = (Newcomers::default(), BTreeMap::new());
         Self { target, scope, with_children, newcomers, turns }
     }
 
     /// Whether the user named processes, rather than all of a group or of the system.
-    pub(super) const fn are_named(&self) -> bool {
+    pub(crate) const fn are_named(&self) -> bool {
         matches!(self.scope, Scope::Processes(_))
     }
 
     /// Where the kernel's records are shown to.
-    pub(super) fn newcomers(&self) -> Newcomers {
+    pub(crate) fn newcomers(&self) -> Newcomers {
         self.newcomers.clone()
     }
 
     /// Reads anew which processes there are: those that the kernel's records did not tell of.
-    pub(super) fn list(&mut self, now: Instant) {
+    pub(crate) fn list(&mut self, now: Instant) {
         let pids = self.pids();
         self.turns.retain(|pid, _| pids.contains(pid));
         for pid in pids {
@@ -105,7 +105,7 @@ impl Candidates {
     }
 
     /// Processes to look at now. `forget` is told of those that have become another program.
-    pub(super) fn due(&mut self, now: Instant, mut forget: impl FnMut(u32)) -> Vec<u32> {
+    pub(crate) fn due(&mut self, now: Instant, mut forget: impl FnMut(u32)) -> Vec<u32> {
         for (pid, is_exec) in self.newcomers.take() {
             if !self.is_of_target(pid) {
                 continue;
@@ -127,7 +127,7 @@ impl Candidates {
     }
 
     /// Looks at `pid` soon, as if it had just begun.
-    pub(super) fn look_again(&mut self, pid: u32, now: Instant) {
+    pub(crate) fn look_again(&mut self, pid: u32, now: Instant) {
         self.turns.insert(pid, Turn::first(now));
     }
 
@@ -139,7 +139,8 @@ impl Candidates {
         }
     }
 
-    fn pids(&self) -> BTreeSet<u32> {
+    /// Processes of the target, as far as `/proc` tells now.
+    pub(crate) fn pids(&self) -> BTreeSet<u32> {
         let mut pids: BTreeSet<u32> = match (&self.scope, &self.target) {
             (Scope::Processes(pids), _) => {
                 let children = self.with_children.then(|| descendants(pids).ok()).flatten();

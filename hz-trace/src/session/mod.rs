@@ -1,7 +1,7 @@
 //! A recording from start to end: check, load, attach, drain, account. The only place that wires
 //! sources to a file.
 
-mod candidates;
+pub(crate) mod candidates;
 mod collect;
 mod collector;
 mod disk;
@@ -9,7 +9,7 @@ mod net;
 mod observer;
 mod own;
 mod runtimes;
-mod target;
+pub(crate) mod target;
 mod user_probes;
 
 pub use observer::{Observer, Outcome, Progress};

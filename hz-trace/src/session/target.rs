@@ -29,16 +29,16 @@ pub enum TargetSpec {
 }
 
 /// A target that was found.
-pub(super) struct Attached {
-    pub(super) target: Target,
-    pub(super) scope: Scope,
-    pub(super) held: Option<HeldCommand>,
-    pub(super) watched: Vec<(u32, OwnedFd)>,
+pub(crate) struct Attached {
+    pub(crate) target: Target,
+    pub(crate) scope: Scope,
+    pub(crate) held: Option<HeldCommand>,
+    pub(crate) watched: Vec<(u32, OwnedFd)>,
 }
 
 impl TargetSpec {
     /// Finds the target; forks a command, which waits.
-    pub(super) fn resolve(&self, with_children: bool) -> Result<Attached, TargetError> {
+    pub(crate) fn resolve(&self, with_children: bool) -> Result<Attached, TargetError> {
         let none = |target, scope| Attached { target, scope, held: None, watched: Vec::new() };
         match self {
             Self::WholeSystem => Ok(none(Target::WholeSystem, Scope::All)),
@@ -81,7 +81,7 @@ fn open_process(pid: u32) -> Result<OwnedFd, TargetError> {
 
 /// Starts the target where it is a command, and knows when it has ended.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     held: Option<HeldCommand>,
     command: Option<RunningCommand>,
     processes: Vec<(u32, OwnedFd)>,
@@ -89,19 +89,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(held: Option<HeldCommand>, processes: Vec<(u32, OwnedFd)>) -> Self {
+    pub(crate) fn new(held: Option<HeldCommand>, processes: Vec<(u32, OwnedFd)>) -> Self {
         Self { held, command: None, processes, began: Instant::now() }
     }
 
     /// Lets a held command go.
-    pub(super) fn release(&mut self) -> Result<(), TargetError> {
+    pub(crate) fn release(&mut self) -> Result<(), TargetError> {
         self.began = Instant::now();
         self.command = self.held.take().map(HeldCommand::release).transpose()?;
         Ok(())
     }
 
     /// Why there is nothing left to record, if so.
-    pub(super) fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         if let Some(status) = self.command_status() {
             return Some(format!("command ended with {status}"));
         }
@@ -114,7 +114,7 @@ impl Watch {
     }
 
     /// How the command ended, if there is one and it has.
-    pub(super) fn command_status(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn command_status(&mut self) -> Option<ExitStatus> {
         self.command.as_mut()?.try_wait()
     }
 }

@@ -1,5 +1,6 @@
 //! Where raw records come from. Nothing here knows what a record means.
 
+mod aggregates;
 mod bpf;
 mod command;
 mod net;
@@ -14,6 +15,7 @@ mod uprobe_multi;
 mod uprobes;
 mod usdt;
 
+pub use aggregates::Aggregates;
 pub use command::{HeldCommand, RunningCommand};
 pub use net::Net;
 pub use network_namespaces::{NetworkNamespace, add_namespaces, every_process};

@@ -338,11 +338,16 @@ fn attach_rank(program: &str) -> u8 {
 }
 
 pub(super) fn refused(source: libbpf_rs::Error) -> StartError {
+    refused_by(NAME, source)
+}
+
+/// Why the kernel refused a program of `probe`.
+pub(super) fn refused_by(probe: &'static str, source: libbpf_rs::Error) -> StartError {
     // The verifier, too, refuses with a permission error.
     if source.kind() == libbpf_rs::ErrorKind::PermissionDenied && !host::may_trace() {
-        return StartError::NotPermitted { probe: NAME };
+        return StartError::NotPermitted { probe };
     }
-    StartError::Refused { probe: NAME, source }
+    StartError::Refused { probe, source }
 }
 
 /// libbpf writes to standard error unless told otherwise.
