@@ -6,6 +6,7 @@
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT	2
+#define TCP_SYN_RECV	3
 #define TCP_FIN_WAIT1	4
 #define TCP_LAST_ACK	9
 #define TCP_LISTEN	10

@@ -26,7 +26,9 @@ int net_state(__u64 *ctx)
 	if (!ledger)
 		return 0;
 	COUNT(ledger->seen);
-	if (sk->sk_protocol != IPPROTO_TCP) {
+	/* A listener's child begins as its copy, and has neither addresses nor its number yet. */
+	if (sk->sk_protocol != IPPROTO_TCP ||
+	    (old_state == TCP_LISTEN && new_state == TCP_SYN_RECV)) {
 		COUNT(ledger->filtered);
 		return 0;
 	}
@@ -153,9 +155,11 @@ int net_congestion(__u64 *ctx)
 	record->cookie = bpf_get_socket_cookie(sk);
 	record->cwnd = tp->snd_cwnd;
 	record->ssthresh = tp->snd_ssthresh;
-	/* An undo, and nothing else on the way back to open, forgets where the loss began. */
+	/* An undo, and nothing else on the way back to open, forgets where the loss began; but for
+	 * the end of a handshake. */
 	record->is_undone = old_state >= TCP_CA_RECOVERY && new_state < TCP_CA_RECOVERY &&
-			    !tp->undo_marker;
+			    !tp->undo_marker && sk->__sk_common.skc_state != TCP_SYN_SENT &&
+			    sk->__sk_common.skc_state != TCP_SYN_RECV;
 	record->spurious = tp->dsack_dups;
 	submit(ledger, record);
 	return 0;

@@ -4,6 +4,7 @@ mod check;
 mod culprit;
 mod distribution;
 mod live;
+mod net;
 mod polls;
 mod slow;
 mod summary;
@@ -15,6 +16,10 @@ pub use check::{Check, Counts};
 pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
 pub use distribution::Distribution;
 pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups};
+pub use net::{
+    Connection, Counted, Listener, NetSummary, Owner, Owners, PeerRow, ReasonRow, Retransmitted,
+    SocketWait, SocketWaitKind, reason_name, summarize_net, waits_of_socket, worst_connections,
+};
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use slow::SlowPoll;
 pub use summary::{

@@ -3,6 +3,7 @@
 mod doctor;
 mod export;
 mod holders;
+mod net;
 mod output;
 mod probes;
 mod progress;
@@ -44,6 +45,7 @@ Examples:
   hz-trace record -o app.hzt -p 4711            record now, until Ctrl-C …
   hz-trace report app.hzt                       … and ask later, on any machine
   hz-trace export app.hzt --from 2.1s --to 2.4s a part of it, as a picture
+  hz-trace net -p 4711 -d 10                    why the bytes of its connections waited
   hz-trace tasks -p 4711                        its async tasks, and what they wait for
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 this host cannot.";
@@ -69,6 +71,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Summarize a recording
     Report(report::ReportArgs),
+    /// Show why bytes waited: what was sent again and why, what queues held, and whose it was
+    Net(net::NetArgs),
     /// List the async tasks that live in a process now, and what they wait for
     Tasks(tasks::TasksArgs),
     /// Try what works on this host, and say what would enable the rest
@@ -88,6 +92,7 @@ impl Cli {
             Some(Command::Record(args)) => args.run(),
             Some(Command::Export(args)) => args.run(),
             Some(Command::Report(args)) => args.run(),
+            Some(Command::Net(args)) => args.run(),
             Some(Command::Tasks(args)) => args.run(),
             Some(Command::Doctor(args)) => args.run(),
             Some(Command::Probes(args)) => args.run(),

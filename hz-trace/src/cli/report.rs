@@ -148,7 +148,7 @@ fn heading(out: &mut String, summary: &Summary) -> std::fmt::Result {
     )
 }
 
-pub(super) fn section(out: &mut String, title: &str, table: &Table) -> std::fmt::Result {
+pub(in crate::cli) fn section(out: &mut String, title: &str, table: &Table) -> std::fmt::Result {
     if table.is_empty() {
         return Ok(());
     }

@@ -57,6 +57,11 @@ const DEFAULT_RING_MIB: u16 = (DEFAULT_RING_BYTES >> 20) as u16;
 
 impl TargetArgs {
     pub(crate) fn settings(self) -> Settings {
+        self.settings_with(Selection::usual())
+    }
+
+    /// With `usual` probes, if nothing is said about probes.
+    pub(crate) fn settings_with(self, usual: Selection) -> Settings {
         let target = if !self.command.is_empty() {
             TargetSpec::Command(self.command)
         } else if let Some(path) = self.cgroup {
@@ -68,7 +73,7 @@ impl TargetArgs {
         };
         Settings {
             follow_children: !self.no_children,
-            probes: self.probes.unwrap_or_else(Selection::usual),
+            probes: self.probes.unwrap_or(usual),
             uprobes: self.uprobes,
             usdts: self.usdts,
             duration: self.duration,

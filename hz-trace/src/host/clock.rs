@@ -14,6 +14,12 @@ pub fn realtime_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Realtime))
 }
 
+/// CPU time of the calling thread, in nanoseconds.
+#[must_use]
+pub fn own_thread_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::ThreadCPUTime))
+}
+
 /// Nanoseconds of one of the kernel's jiffies: the resolution of its coarse clocks, which tick with
 /// them.
 #[must_use]

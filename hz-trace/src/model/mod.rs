@@ -5,6 +5,7 @@
 //! ([`State::Unknown`], [`TaskState::Unknown`], [`Who::Unknown`]), never a gap.
 
 mod fold;
+pub mod net;
 mod runtimes;
 mod tasks;
 pub mod window;
@@ -285,6 +286,8 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// What tasks wait for.
     pub objects: Vec<Object>,
+    /// Sockets, and what happened to them.
+    pub network: net::Network,
     /// Switch records folded.
     pub switches: u64,
     /// Records folded, of all kinds.

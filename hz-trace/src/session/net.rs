@@ -24,7 +24,7 @@ use zerocopy::IntoBytes as _;
 /// How often the queues are looked at, if a look takes little.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// A look may take one part of this many of the time until the next: with many sockets they become rare.
+/// A look may take one part of this many of a CPU: with many sockets looks become rare.
 const LOOK_SHARE: u32 = 200;
 
 /// Names of reasons: their table, the kernel's type, and what all of its names begin with.
@@ -71,14 +71,15 @@ impl NetCollect {
 
     /// Looks into the queues, and says when the next look is.
     fn look(&mut self, collector: &mut Collector) {
-        let began = Instant::now();
+        let began_ns = clock::own_thread_ns();
         for (inode, namespace) in &self.namespaces {
             let each = |record: &[u8]| collector.push(STREAM_NET_SAMPLES, record);
             if let Err(error) = self.net.sample(namespace, each) {
                 self.refused_looks.insert(*inode, error.to_string());
             }
         }
-        self.next_look = Instant::now() + EVERY.max(began.elapsed() * LOOK_SHARE);
+        let took = Duration::from_nanos(clock::own_thread_ns().saturating_sub(began_ns));
+        self.next_look = Instant::now() + EVERY.max(took * LOOK_SHARE);
     }
 
     fn drain_ring(&mut self, collector: &mut Collector) {

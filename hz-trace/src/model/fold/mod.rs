@@ -1,6 +1,7 @@
 //! Folds events, in the order of their time, into a [`Model`].
 
 mod lives;
+mod net;
 mod runtimes;
 mod task_loss;
 mod tasks;
@@ -44,6 +45,7 @@ pub struct Folder {
     cpus: Vec<CpuNow>,
     open_calls: FxHashMap<(ThreadIndex, u32), Vec<usize>>,
     runtimes: runtimes::RuntimesNow,
+    net: net::NetNow,
     /// Time of the kernel's last record. Those of runtimes do not move it: theirs is another clock,
     /// read in a process that may lie.
     now_ns: u64,
@@ -65,6 +67,7 @@ impl Folder {
             cpus: Vec::new(),
             open_calls: FxHashMap::default(),
             runtimes: runtimes::RuntimesNow::default(),
+            net: net::NetNow::default(),
             now_ns: start_ns,
             first_usdt: 0,
         }
@@ -90,7 +93,7 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
-        if self.fold_runtime(event) {
+        if self.fold_runtime(event) || self.fold_net(event) {
             return;
         }
         let time_ns = event.header().time_ns;

@@ -1,0 +1,450 @@
+//! The kernel probe `net` in the running kernel, against the kernel's own counters.
+#![expect(clippy::unwrap_used, reason = "a test, helpers included")]
+
+#[path = "support/live.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod live;
+#[path = "support/network.rs"]
+mod network;
+
+use hz_probes_ebpf::net::{
+    NET_OWNER_HELD, NET_RETRANSMIT_FAST, NET_RETRANSMIT_PROBE, NET_RETRANSMIT_SLOW_START,
+    NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK, NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT,
+    NET_THREAD_QUEUED_IT, NetRetransmit,
+};
+use hz_trace::{
+    analyze::summarize_net,
+    host::KernelTypes,
+    model::net::{Network, Socket},
+    probe::Selection,
+    session::{Settings, TargetSpec},
+};
+use live::{Recorded, alone, own_process, own_tid, record_while, wait_until};
+use network::{Link, Reader, SERVER, cookie, is_server, set_congestion};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::fd::{AsRawFd as _, OwnedFd},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+/// What is sent over a connection.
+const BYTES: usize = 1_500_000;
+
+fn net_only(settings: Settings) -> Settings {
+    Settings { probes: Selection::none().with("net").unwrap(), ..settings }
+}
+
+fn everything() -> Settings {
+    net_only(Settings::new(TargetSpec::WholeSystem))
+}
+
+/// Every run of a hook is accounted for, and nothing was lost.
+fn assert_nothing_lost(recorded: &Recorded) {
+    let rows = recorded.outcome.state.ledger.iter().filter(|row| row.site.starts_with("net_"));
+    let mut seen = 0;
+    for row in rows {
+        let explained = row.submitted + row.filtered + row.ring_full + row.read_failed;
+        assert_eq!(row.seen, explained, "{row:?}");
+        assert_eq!(row.ring_full + row.read_failed, 0, "{row:?}");
+        seen += row.seen;
+    }
+    assert!(seen > 0, "no hook ran");
+}
+
+fn sockets_of(network: &Network, netns: u32) -> Vec<&Socket> {
+    network.sockets.iter().filter(|socket| socket.identity.netns == netns).collect()
+}
+
+/// Sends over some connections one after the other.
+fn send(link: &Link, algorithm: Option<&str>, connections: usize) {
+    for _ in 0..connections {
+        let mut stream = link.connect();
+        if let Some(algorithm) = algorithm {
+            set_congestion(&stream, algorithm);
+        }
+        stream.write_all(&vec![7; BYTES]).unwrap();
+    }
+}
+
+/// What the kernel counts, and what was recorded of it.
+fn compare(link: &network::Namespace, before: &BTreeMap<String, u64>, recorded: &Recorded) {
+    let sockets = sockets_of(&recorded.model.network, link.inode());
+    let all = sockets.iter().flat_map(|socket| &socket.retransmits).collect::<Vec<_>>();
+    let synacks = |reason: u8| {
+        let records = sockets.iter().flat_map(|socket| &socket.synacks);
+        records.filter(|record| record.header.arg == u32::from(reason)).count() as u64
+    };
+    let of = |reason: u8| all.iter().filter(move |record| record.reason == reason);
+    // Given up before they were counted (EAGAIN, ENOMEM, EBUSY, EINVAL, EHOSTUNREACH).
+    let is_counted = |record: &&&NetRetransmit| {
+        ![-11, -12, -16, -22, -113].contains(&record.header.arg.cast_signed())
+    };
+    let segments = |reason: u8| {
+        of(reason).filter(is_counted).map(|record| u64::from(record.segments)).sum::<u64>()
+    };
+    let succeeded = |reason: u8| {
+        of(reason)
+            .filter(|record| record.header.arg == 0)
+            .map(|record| u64::from(record.segments))
+            .sum::<u64>()
+    };
+    let times = |reason: u8| of(reason).count() as u64;
+    let grown = |name: &str| link.grown(before, name);
+    let answers = synacks(NET_RETRANSMIT_SYNACK) + synacks(NET_RETRANSMIT_SYNACK_ASKED);
+    let sees_failures =
+        KernelTypes::of_running_kernel().unwrap().tracepoint_args("tcp_retransmit_skb") >= Some(3);
+    let unseen = if sees_failures { 0 } else { grown("TCPRetransFail") };
+    let sum: u64 = (0..=NET_RETRANSMIT_PROBE).map(segments).sum();
+    assert_eq!(sum + answers + unseen, grown("RetransSegs"), "segments");
+    assert_eq!(succeeded(NET_RETRANSMIT_FAST), grown("TCPFastRetrans"), "fast");
+    assert_eq!(succeeded(NET_RETRANSMIT_SLOW_START), grown("TCPSlowStartRetrans"), "slow start");
+    assert_eq!(segments(NET_RETRANSMIT_SYN) + answers, grown("TCPSynRetrans"), "SYN");
+    let timeouts =
+        times(NET_RETRANSMIT_TIMEOUT) + times(NET_RETRANSMIT_SYN) + synacks(NET_RETRANSMIT_SYNACK);
+    assert_eq!(timeouts, grown("TCPTimeouts"), "timeouts");
+    // A probe may carry new data: then it is no retransmit.
+    assert!(times(NET_RETRANSMIT_PROBE) <= grown("TCPLossProbes"), "probes");
+    let spurious: u64 = sockets
+        .iter()
+        .filter_map(|socket| socket.samples.last())
+        .map(|sample| u64::from(sample.spurious))
+        .sum();
+    assert_eq!(spurious, grown("TCPDSACKRecvSegs"), "spurious");
+    let undone = sockets
+        .iter()
+        .flat_map(|socket| &socket.congestion)
+        .filter(|change| change.is_undone != 0)
+        .count() as u64;
+    let undos = ["TCPLossUndo", "TCPFullUndo", "TCPPartialUndo", "TCPDSACKUndo"].map(grown);
+    assert!(undone <= undos.iter().sum(), "{undone} of {undos:?}");
+}
+
+/// Records while data go over a link with some `rules` of loss; compares both ends' counters.
+fn lossy(
+    client_rules: &[&str],
+    server_rules: &[&str],
+    algorithm: Option<&'static str>,
+) -> Option<Recorded> {
+    let _alone = alone();
+    let link = Arc::new(Link::new()?);
+    client_rules.iter().try_for_each(|rule| Link::rule(&link.client, rule))?;
+    server_rules.iter().try_for_each(|rule| Link::rule(&link.server, rule))?;
+    let before = (link.client.counters(), link.server.counters());
+    let worker = Arc::clone(&link);
+    let (recorded, ()) = record_while(&everything(), move || {
+        let reader = Reader::start(worker.listen());
+        send(&worker, algorithm, 12);
+        drop(reader);
+        let is_idle = || sockets_are_gone(&worker);
+        wait_until("connections to end", is_idle);
+    });
+    assert_nothing_lost(&recorded);
+    compare(&link.client, &before.0, &recorded);
+    compare(&link.server, &before.1, &recorded);
+    Some(recorded)
+}
+
+/// Whether only sockets in `TIME_WAIT` are left, which send nothing again.
+fn sockets_are_gone(link: &Link) -> bool {
+    [&link.client, &link.server].into_iter().all(|namespace| {
+        let text =
+            namespace.within(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).unwrap();
+        text.lines().skip(1).all(|line| line.split_whitespace().nth(3) == Some("06"))
+    })
+}
+
+const DATA: &str = "-A INPUT -p tcp --dport 5000 -m length --length 200:65535 -m statistic --mode random --probability 0.03 -j DROP";
+/// So much that hardly one of them goes through whole.
+const MUCH: &str = "-A INPUT -p tcp --dport 5000 -m length --length 200:65535 -m statistic --mode random --probability 0.15 -j DROP";
+const ACKS: &str =
+    "-A INPUT -p tcp --sport 5000 -m statistic --mode random --probability 0.2 -j DROP";
+const SYNS: &str = "-A INPUT -p tcp --syn -m statistic --mode nth --every 3 --packet 0 -j DROP";
+const SYNACKS: &str = "-A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -m statistic --mode nth --every 4 --packet 0 -j DROP";
+
+fn segments_by_reason(recorded: &Recorded) -> BTreeMap<&'static str, u64> {
+    let summary = summarize_net(&recorded.model).unwrap();
+    summary.by_reason.iter().map(|row| (row.reason, row.retransmitted.segments)).collect()
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn lost_data_is_counted_as_the_kernel_counts_it_with_cubic() {
+    let Some(recorded) = lossy(&[], &[DATA], Some("cubic")) else { return };
+    let reasons = segments_by_reason(&recorded);
+    assert!(reasons.get("fast").is_some_and(|segments| *segments > 20), "{reasons:?}");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn lost_data_is_counted_as_the_kernel_counts_it_with_the_default() {
+    let Some(recorded) = lossy(&[], &[DATA], None) else { return };
+    let reasons = segments_by_reason(&recorded);
+    assert!(reasons.get("fast").is_some_and(|segments| *segments > 20), "{reasons:?}");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn lost_acknowledgements_and_handshakes_are_told_apart() {
+    let Some(recorded) = lossy(&[ACKS, SYNACKS], &[SYNS], Some("cubic")) else { return };
+    let reasons = segments_by_reason(&recorded);
+    assert!(reasons.contains_key("SYN"), "{reasons:?}");
+    assert!(
+        reasons.contains_key("SYN-ACK") || reasons.contains_key("SYN-ACK, asked"),
+        "{reasons:?}"
+    );
+}
+
+/// Sends, and says its thread's number.
+fn send_as(mut stream: TcpStream) -> (TcpStream, u32) {
+    let sender = std::thread::spawn(move || {
+        stream.write_all(&vec![7; BYTES]).unwrap();
+        (stream, own_tid())
+    });
+    sender.join().unwrap()
+}
+
+/// Sends a file without touching it.
+fn sendfile_as(stream: TcpStream, file: File) -> (TcpStream, u32) {
+    let sender = std::thread::spawn(move || {
+        let mut sent = 0;
+        while sent < BYTES {
+            // SAFETY: no memory is passed; both descriptors are open.
+            let more = unsafe {
+                libc::sendfile(
+                    stream.as_raw_fd(),
+                    file.as_raw_fd(),
+                    std::ptr::null_mut(),
+                    BYTES - sent,
+                )
+            };
+            assert!(more > 0, "{}", std::io::Error::last_os_error());
+            sent += usize::try_from(more).unwrap();
+        }
+        (stream, own_tid())
+    });
+    sender.join().unwrap()
+}
+
+/// Waits until the peer has everything, so that all retransmits of it are over.
+fn drain(stream: &TcpStream) {
+    let queued = || {
+        let mut bytes = 0_i32;
+        // SAFETY: the pointer is to an integer, which this request fills.
+        assert_eq!(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) }, 0);
+        bytes
+    };
+    wait_until("everything to be acknowledged", || queued() == 0);
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn every_retransmit_is_of_who_queued_it() {
+    let _alone = alone();
+    let Some(link) = Link::new() else { return };
+    let Some(()) = Link::rule(&link.server, MUCH) else { return };
+    let reader = Reader::start(link.listen());
+    // Opened before recording begins, by a thread that does not send.
+    let streams: Vec<TcpStream> = (0..3).map(|_| link.connect()).collect();
+    let cookies: Vec<u64> = streams.iter().map(cookie).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&vec![9; BYTES]).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    // Somebody else's time for the softirqs.
+    let burners: Vec<_> =
+        (0..hz_trace::host::online_cpus()).map(|_| live::shell("while :; do :; done")).collect();
+    let (recorded, (senders, file_senders, child)) =
+        record_while(&net_only(own_process_with_children()), move || {
+            let mut streams = streams.into_iter();
+            let (first, one) = send_as(streams.next().unwrap());
+            drain(&first);
+            // Another thread goes on with the same socket.
+            let (first, two) = send_as(first);
+            drain(&first);
+            let (second, three) = sendfile_as(streams.next().unwrap(), file);
+            drain(&second);
+            let third = streams.next().unwrap();
+            let mut child = Command::new("head")
+                .args(["-c", &BYTES.to_string(), "/dev/zero"])
+                .stdout(Stdio::from(OwnedFd::from(third.try_clone().unwrap())))
+                .spawn()
+                .unwrap();
+            let pid = child.id();
+            assert!(child.wait().unwrap().success());
+            drain(&third);
+            ([one, two], three, pid)
+        });
+    drop((burners, reader));
+    assert_nothing_lost(&recorded);
+    let network = &recorded.model.network;
+    let socket = |place: usize| {
+        network.sockets.iter().find(|socket| socket.cookie == cookies[place]).unwrap()
+    };
+    for place in 0..3 {
+        assert_eq!(
+            socket(place).owners.first().unwrap().header.arg,
+            NET_OWNER_HELD,
+            "socket {place}"
+        );
+        let retransmits = &socket(place).retransmits;
+        assert!(retransmits.len() > 3, "socket {place}: {}", retransmits.len());
+        assert!(
+            retransmits.iter().all(|record| record.owner == NET_THREAD_QUEUED_IT),
+            "socket {place}"
+        );
+    }
+    let own = std::process::id();
+    let ids = |place: usize| {
+        let mut ids: Vec<(u32, u32)> = socket(place)
+            .retransmits
+            .iter()
+            .map(|record| (record.header.pid, record.header.tid))
+            .collect();
+        ids.dedup();
+        ids
+    };
+    assert_eq!(ids(0), senders.map(|tid| (own, tid)), "two threads, one after the other");
+    assert_eq!(ids(1), [(own, file_senders)], "sendfile");
+    assert_eq!(ids(2), [(child, child)], "passed to a child");
+}
+
+fn own_process_with_children() -> Settings {
+    Settings { follow_children: true, ..own_process() }
+}
+
+/// What `ss` says of a connection: its receive and send queue.
+fn ss_queues(namespace: &network::Namespace, from: &str) -> (u32, u32) {
+    let text = namespace.run("ss -tinmH state established").unwrap();
+    let line = text.lines().find(|line| line.split_whitespace().nth(2) == Some(from));
+    let mut words = line.unwrap().split_whitespace().map(|word| word.parse().unwrap_or(0));
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn queues_are_those_of_ss_and_a_closed_window_is_seen() {
+    let _alone = alone();
+    let Some(link) = Link::new() else { return };
+    let link = Arc::new(link);
+    let worker = Arc::clone(&link);
+    let (recorded, (addresses, client, server)) = record_while(&everything(), move || {
+        let listener = worker.listen();
+        let mut stream = worker.connect();
+        let (mut peer, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // Until nothing more fits anywhere, and nothing moves.
+        let addresses = (stream.local_addr().unwrap(), peer.local_addr().unwrap());
+        let mut last = (0, 0);
+        wait_until("both queues to be full", || {
+            let is_full = stream.write(&[7; 65_536]).is_err();
+            std::thread::sleep(Duration::from_millis(50));
+            let now = ss_queues(&worker.client, &addresses.0.to_string());
+            let stands = is_full && now == last;
+            last = now;
+            stands
+        });
+        let client = ss_queues(&worker.client, &addresses.0.to_string());
+        let server = ss_queues(&worker.server, &addresses.1.to_string());
+        // A look at the queues while they stand.
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(client, ss_queues(&worker.client, &addresses.0.to_string()), "they stand");
+        let mut buffer = vec![0; 1 << 20];
+        peer.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        while peer.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        (addresses, client, server)
+    });
+    assert_nothing_lost(&recorded);
+    let network = &recorded.model.network;
+    let socket = |netns: u32, local| {
+        let sockets = sockets_of(network, netns);
+        let found = sockets.iter().find(|socket| !socket.is_listener() && socket.local() == local);
+        let known =
+            || sockets.iter().map(|socket| (socket.local(), socket.state())).collect::<Vec<_>>();
+        *found.unwrap_or_else(|| unreachable!("{local} is not among {:?}", known()))
+    };
+    let sender = socket(link.client.inode(), addresses.0);
+    let receiver = socket(link.server.inode(), addresses.1);
+    assert!(client.1 > 0 && server.0 > 0, "{client:?} {server:?}");
+    let is_found = |socket: &Socket, queues: (u32, u32)| {
+        socket.samples.iter().any(|sample| {
+            (sample.unread_bytes, sample.unsent_bytes + sample.unacked_bytes) == queues
+        })
+    };
+    assert!(is_found(sender, client), "{client:?}: {:?}", sender.samples);
+    assert!(is_found(receiver, server), "{server:?}: {:?}", receiver.samples);
+    let [closed, ..] = sender.closed_windows.as_slice() else {
+        unreachable!("the window was never closed")
+    };
+    let open_ns = closed.end_ns.unwrap() - closed.start_ns;
+    assert!(open_ns > 400_000_000, "closed for {open_ns} ns");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_listener_that_does_not_accept_overflows_as_the_kernel_counts() {
+    let _alone = alone();
+    let Some(link) = Link::new() else { return };
+    let link = Arc::new(link);
+    let before = link.server.counters();
+    let worker = Arc::clone(&link);
+    let (recorded, queued) = record_while(&everything(), move || {
+        let listener = worker.listen();
+        // SAFETY: an open descriptor and a number.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 2) }, 0);
+        let address = SERVER.parse().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300));
+        let connects: Vec<_> = (0..8).map(|_| worker.client.within(connect)).collect();
+        let made = connects.iter().filter(|stream| stream.is_ok()).count();
+        std::thread::sleep(Duration::from_millis(300));
+        drop(connects);
+        made
+    });
+    assert_nothing_lost(&recorded);
+    let summary = summarize_net(&recorded.model).unwrap();
+    let row = summary
+        .listeners
+        .iter()
+        .find(|row| row.local == SERVER && row.netns == link.server.inode())
+        .unwrap();
+    let drops = link.server.grown(&before, "ListenDrops");
+    assert!(drops > 0, "nothing overflowed; {queued} connected");
+    assert_eq!(row.drops, drops);
+    assert_eq!(
+        drops,
+        link.server.grown(&before, "ListenOverflows"),
+        "all because the queue was full"
+    );
+    assert_eq!((row.accept_queue_max, row.accept_queue_limit), (3, 2));
+    assert!(row.full_ns > 100_000_000, "{row:?}");
+    assert_eq!(row.owner.pid, std::process::id());
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn resets_and_drops_have_the_kernels_reasons() {
+    let _alone = alone();
+    let Some(link) = Link::new() else { return };
+    let link = Arc::new(link);
+    let worker = Arc::clone(&link);
+    let (recorded, ()) = record_while(&everything(), move || {
+        // Nobody listens: the server's kernel answers with a reset.
+        assert!(worker.client.within(|| TcpStream::connect(SERVER).is_err()));
+    });
+    assert_nothing_lost(&recorded);
+    let network = &recorded.model.network;
+    let sockets = sockets_of(network, link.client.inode());
+    let socket = sockets.iter().find(|socket| is_server(socket.peer())).unwrap();
+    assert_eq!(socket.resets.len(), 1, "the client received one");
+    assert_eq!(socket.error, 111, "ECONNREFUSED");
+    let names: Vec<String> = network
+        .drops
+        .iter()
+        .filter(|drop| drop.netns == link.server.inode() && drop.destination_port == 5000)
+        .map(|drop| network.name(1, drop.header.arg))
+        .collect();
+    assert_eq!(names, ["no_socket"]);
+}
