@@ -126,7 +126,8 @@ pub struct RingPage {
     pub offered_kinds: u64,
     /// Bytes between two sampled allocations in the mean; 0: not sampled.
     pub alloc_mean_bytes: u64,
-    /// Always 0: for the error of a runtime's clock that is not the kernel's own.
+    /// The most that the runtime's own clock was off the kernel's so far, ns; 0 where it is the kernel's.
+    /// (Stamps are converted by the pairs, not by that clock.)
     pub clock_error_ns: u64,
     /// Tasks that had no room in the directory.
     pub directory_overflow: u64,

@@ -1,6 +1,7 @@
 //! Building a runtime, and its end.
 
 use crate::blocking::Pool;
+use crate::clock;
 use crate::handle::{EnterGuard, Handle};
 use crate::join::JoinHandle;
 use crate::scheduler::{Core, Mode, ModeError, Schedule, current_worker};
@@ -84,8 +85,10 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What the kernel says if it gives no thread or no file descriptor.
+    /// What the kernel says if it gives no thread or no file descriptor; what the environment asks for
+    /// and is not there.
     pub fn build(self) -> Result<Runtime, BuildError> {
+        clock::check().map_err(|source| BuildError::Clock { source })?;
         let mode = self.mode.map_or_else(Mode::from_environment, Ok);
         match mode.map_err(BuildError::from)? {
             Mode::Threads => self.build_threads(),
@@ -152,6 +155,12 @@ pub enum BuildError {
         value: String,
         /// What it may say.
         expected: &'static str,
+    },
+    /// There is not the clock that `HZ_CLOCK` asks for.
+    #[error("no clock")]
+    Clock {
+        /// Why not.
+        source: clock::ClockError,
     },
     /// No reactor.
     #[error("cannot make the runtime's reactor; are there file descriptors left (ulimit -n)?")]

@@ -82,6 +82,7 @@ fn append_pair(memory: &Memory) {
         pair.stamp.store(stamp, Ordering::Relaxed);
         pair.monotonic_ns.store(monotonic_ns, Ordering::Relaxed);
     }
+    memory.page.clock_error_ns.store(clock::error_ns(), Ordering::Relaxed);
     memory.page.pairs_written.store(number.wrapping_add(1), Ordering::Release);
     super::atomic::fence(Ordering::Release);
 }

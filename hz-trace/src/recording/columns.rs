@@ -56,15 +56,29 @@ pub(super) fn encode(batch: &Batch, first_ns: u64) -> Vec<u8> {
     payload
 }
 
-/// Appends `rows` to `out`, by column.
+/// Appends `rows` to `out`, by column, eight by eight bytes at a time: four times as fast as byte by
+/// byte.
 fn transpose(rows: &[u8], width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     let count = rows.len() / width;
     out.resize(start + rows.len(), 0);
     let columns = &mut out[start..];
-    for (row, bytes) in rows.chunks_exact(width).enumerate() {
-        for (column, byte) in bytes.iter().enumerate() {
-            columns[column * count + row] = *byte;
+    let whole = count / 8 * 8;
+    for column in (0..width).step_by(8) {
+        for row in (0..whole).step_by(8) {
+            let mut block = [0_u64; 8];
+            for (offset, word) in block.iter_mut().enumerate() {
+                *word = word_at(rows, (row + offset) * width + column);
+            }
+            for (offset, word) in transpose_block(block).iter().enumerate() {
+                let at = (column + offset) * count + row;
+                columns[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+    }
+    for row in whole..count {
+        for column in 0..width {
+            columns[column * count + row] = rows[row * width + column];
         }
     }
 }
@@ -152,8 +166,7 @@ pub(super) fn decode(payload: &[u8], first_ns: u64) -> Option<Rows> {
     Some(rows)
 }
 
-/// Appends columns to `out`, by row, eight by eight bytes at a time: four times as fast as byte
-/// by byte.
+/// Appends columns to `out`, by row, in the same blocks.
 fn untranspose(columns: &[u8], width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     let count = columns.len() / width;
@@ -223,6 +236,8 @@ mod tests {
             let rows: Vec<u8> = (0..count * eighths * 8).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect();
             let (mut columns, mut back) = (Vec::new(), Vec::new());
             transpose(&rows, eighths * 8, &mut columns);
+            let place = |at: usize| at % (eighths * 8) * count + at / (eighths * 8);
+            prop_assert!((0..rows.len()).all(|at| rows[at] == columns[place(at)]));
             untranspose(&columns, eighths * 8, &mut back);
             prop_assert_eq!(back, rows);
         }

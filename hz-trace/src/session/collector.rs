@@ -41,7 +41,9 @@ const AGE_MAX: Duration = Duration::from_millis(250);
 /// Batches by stream.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
-    open: BTreeMap<u16, Open>,
+    open: Vec<Open>,
+    /// Where the stream of the last record is among them: most often it is the next one's as well.
+    last: usize,
     full: Vec<Batch>,
     received: u64,
     dropped: u64,
@@ -57,16 +59,26 @@ impl Collector {
     /// Adds a record of `stream`.
     pub(super) fn push(&mut self, stream: u16, record: &[u8]) {
         self.received += 1;
-        let open = self
-            .open
-            .entry(stream)
-            .or_insert_with(|| Open { batch: Batch::new(stream), since: Instant::now() });
-        if !open.batch.push(record) {
+        let is_last = self.open.get(self.last).is_some_and(|open| open.batch.stream == stream);
+        if !is_last {
+            self.last = self.place_of(stream);
+        }
+        let batch = &mut self.open[self.last].batch;
+        if !batch.push(record) {
             self.dropped += 1;
         }
-        if open.batch.len() >= RECORDS_PER_CHUNK {
-            self.full.extend(self.open.remove(&stream).map(|open| open.batch));
+        if batch.len() >= RECORDS_PER_CHUNK {
+            self.full.push(self.open.swap_remove(self.last).batch);
         }
+    }
+
+    /// Where the open batch of `stream` is.
+    fn place_of(&mut self, stream: u16) -> usize {
+        let place = self.open.iter().position(|open| open.batch.stream == stream);
+        place.unwrap_or_else(|| {
+            self.open.push(Open { batch: Batch::new(stream), since: Instant::now() });
+            self.open.len() - 1
+        })
     }
 
     /// Adds time that the hypervisor took from `cpu`.
@@ -79,17 +91,9 @@ impl Collector {
 
     /// Takes the batches that are full or old, or all.
     pub(super) fn take_ready(&mut self, all: bool) -> Vec<Batch> {
-        let is_ready = |open: &Open| all || open.since.elapsed() >= AGE_MAX;
-        let old: Vec<u16> = self
-            .open
-            .iter()
-            .filter(|(_, open)| is_ready(open))
-            .map(|(stream, _)| *stream)
-            .collect();
+        let is_ready = |open: &mut Open| all || open.since.elapsed() >= AGE_MAX;
         let mut ready = std::mem::take(&mut self.full);
-        ready.extend(
-            old.iter().filter_map(|stream| self.open.remove(stream)).map(|open| open.batch),
-        );
+        ready.extend(self.open.extract_if(.., is_ready).map(|open| open.batch));
         ready
     }
 
