@@ -18,7 +18,8 @@ pub use distribution::Distribution;
 pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups};
 pub use net::{
     Connection, Counted, Listener, NetSummary, Owner, Owners, PeerRow, ReasonRow, Retransmitted,
-    SocketWait, SocketWaitKind, reason_name, summarize_net, waits_of_socket, worst_connections,
+    SocketWait, SocketWaitKind, TaskSocketWait, reason_name, summarize_net, task_waits,
+    waits_of_socket, worst_connections,
 };
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use slow::SlowPoll;

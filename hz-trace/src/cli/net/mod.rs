@@ -2,6 +2,8 @@
 
 mod render;
 
+pub(super) use render::task_waits;
+
 use super::{UsageError, record, report, say, target::TargetArgs};
 use anyhow::{Context as _, Result};
 use clap::Args;
