@@ -1,8 +1,9 @@
 //! A recording, replayed into a model: the same path that live events take.
 
 use crate::{
+    decode::Event,
     model::{
-        Folder, Model,
+        Folder, Model, Stacks,
         window::{NotCollected, Window, WindowFolder},
     },
     recording::{Events, Recording},
@@ -116,4 +117,19 @@ fn add_state(recording: &Recording, window: &mut Window) {
         })
         .collect();
     window.not_collected.push(NotCollected::new("sleeps by system call", "not in recordings"));
+}
+
+/// The stacks of a recording, and nothing else of it: what symbols are to be found for.
+#[must_use]
+pub fn replay_stacks(recording: &Recording) -> Stacks {
+    let start_ns = recording.meta.start_ns;
+    let mut folder = Folder::new(start_ns, recording.meta.target.is_filtered());
+    let is_wanted = |event: &Event| {
+        matches!(
+            event,
+            Event::Stack(_) | Event::StackTrace(_) | Event::Mapping(_) | Event::MappedFile(_)
+        )
+    };
+    recording.events().flatten().filter(is_wanted).for_each(|event| folder.fold(&event));
+    folder.finish(recording.end_ns()).stacks
 }

@@ -3,6 +3,7 @@
 mod check;
 mod culprit;
 mod distribution;
+mod flame;
 mod live;
 mod net;
 mod polls;
@@ -15,11 +16,16 @@ mod workers;
 pub use check::{Check, Counts};
 pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
 pub use distribution::Distribution;
+pub use flame::{
+    BlockingStack, Change, Diff, Flame, FlameKind, FlameQuery, Frame, FrameIndex, FrameKind,
+    Frames, FunctionUse, GroupBy, LockUse, Missing, Site, Tops, Unit, Waiting, diff, flame, locks,
+    read_folded, tops, write_folded,
+};
+pub(crate) use flame::{annotated, folded_lines};
 pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups};
 pub use net::{
     Connection, Counted, Listener, NetSummary, Owner, Owners, PeerRow, ReasonRow, Retransmitted,
-    SocketWait, SocketWaitKind, TaskSocketWait, reason_name, summarize_net, task_waits,
-    waits_of_socket, worst_connections,
+    SocketWait, SocketWaitKind, reason_name, summarize_net, waits_of_socket, worst_connections,
 };
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use slow::SlowPoll;

@@ -4,7 +4,6 @@ use super::{
     check::{Check, Counts, check},
     culprit::Culprits,
     distribution::{Distribution, distribution},
-    net::{TaskSocketWait, task_waits},
     tasks::{POLL_OVER_NS, TaskSummary, summarize_tasks},
     waits::{Wait, culprits_of, waits_of},
 };
@@ -72,10 +71,6 @@ pub struct Summary {
     /// What the tasks of async runtimes did, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TaskSummary>,
-    /// Tasks that were idle because of a socket whose bytes waited, the longest so first; `hz-trace net`
-    /// has the rest about sockets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub task_socket_waits: Vec<TaskSocketWait>,
     /// What hz itself took.
     pub own: OwnUse,
 }
@@ -233,7 +228,6 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         check: check(model),
         not_collected: state.not_collected(meta),
         tasks: summarize_tasks(model, POLL_OVER_NS),
-        task_socket_waits: task_waits(model, WORST),
         own: own_use(state, duration_ns),
     }
 }

@@ -2,6 +2,8 @@
 
 mod doctor;
 mod export;
+mod flame;
+mod flame_text;
 mod holders;
 mod net;
 mod output;
@@ -11,6 +13,7 @@ mod record;
 mod report;
 mod report_tasks;
 mod shell;
+mod symbolize;
 mod table;
 mod target;
 mod tasks;
@@ -46,6 +49,8 @@ Examples:
   hz-trace report app.hzt                       … and ask later, on any machine
   hz-trace export app.hzt --from 2.1s --to 2.4s a part of it, as a picture
   hz-trace net -p 4711 -d 10                    why the bytes of its connections waited
+  hz-trace flame -p 4711 -d 10 --output flame.svg
+                                                where its CPU time went, rooted in its tasks
   hz-trace tasks -p 4711                        its async tasks, and what they wait for
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 this host cannot.";
@@ -73,6 +78,10 @@ enum Command {
     Report(report::ReportArgs),
     /// Show why bytes waited: what was sent again and why, what queues held, and whose it was
     Net(net::NetArgs),
+    /// Draw where time or memory went, as a flame graph
+    Flame(flame::FlameArgs),
+    /// Find the names of functions that a recording has only addresses of
+    Symbolize(symbolize::SymbolizeArgs),
     /// List the async tasks that live in a process now, and what they wait for
     Tasks(tasks::TasksArgs),
     /// Try what works on this host, and say what would enable the rest
@@ -93,6 +102,8 @@ impl Cli {
             Some(Command::Export(args)) => args.run(),
             Some(Command::Report(args)) => args.run(),
             Some(Command::Net(args)) => args.run(),
+            Some(Command::Flame(args)) => args.run(),
+            Some(Command::Symbolize(args)) => args.run(),
             Some(Command::Tasks(args)) => args.run(),
             Some(Command::Doctor(args)) => args.run(),
             Some(Command::Probes(args)) => args.run(),

@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 /// Shows progress and ends the recording at the first SIGINT, SIGTERM or SIGHUP; a second one
@@ -70,6 +71,41 @@ impl Drop for Console {
         // Nobody asks any longer: from here on the first signal ends hz.
         self.stop.store(true, Ordering::Relaxed);
         if self.is_terminal && !self.is_quiet {
+            show(format_args!("\r\x1b[K"));
+        }
+    }
+}
+
+/// How far something is, on a terminal, that takes long enough to ask.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    what: &'static str,
+    is_shown: bool,
+    began: Instant,
+}
+
+/// Cells of a bar.
+const CELLS: usize = 30;
+
+impl Bar {
+    pub(crate) fn new(what: &'static str, is_quiet: bool) -> Self {
+        let is_shown = !is_quiet && io::stderr().is_terminal();
+        Self { what, is_shown, began: Instant::now() }
+    }
+
+    pub(crate) fn show(&self, done: usize, total: usize) {
+        if !self.is_shown || self.began.elapsed().as_millis() < 200 {
+            return;
+        }
+        let full = CELLS * done / total.max(1);
+        let (bar, rest) = ("█".repeat(full), "░".repeat(CELLS - full));
+        show(format_args!("\r\x1b[K{} {bar}{rest} {done} of {total}", self.what));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if self.is_shown {
             show(format_args!("\r\x1b[K"));
         }
     }

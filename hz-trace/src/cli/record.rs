@@ -3,7 +3,7 @@
 use super::{
     output::{self, PartialFile},
     progress::Console,
-    report, say,
+    report, say, symbolize,
     target::TargetArgs,
 };
 use anyhow::{Context as _, Result};
@@ -60,6 +60,10 @@ pub(crate) fn record(
         Ok(outcome) => {
             // From here on nothing that was recorded may be lost.
             partial.keep();
+            // While the processes are there, so are their files.
+            if let Err(error) = symbolize::add(partial.partial(), &[], is_quiet) {
+                say(format_args!("warning: no names of functions: {error:#}"));
+            }
             Ok((partial, outcome))
         }
         Err(error @ session::RecordError::Write(_)) => {

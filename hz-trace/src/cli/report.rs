@@ -1,6 +1,6 @@
 //! `hz-trace report`, and the summary after a run.
 
-use super::{holders, net, report_tasks, say, table::Table, target::duration};
+use super::{holders, report_tasks, say, table::Table, target::duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
@@ -109,7 +109,6 @@ fn render(summary: &Summary) -> String {
     if let Some(tasks) = &summary.tasks {
         let _ = report_tasks::write(&mut out, tasks, summary.duration_ns);
     }
-    let _ = net::task_waits(&mut out, &summary.task_socket_waits);
     let _ = footer(&mut out, summary);
     out
 }

@@ -8,7 +8,7 @@ use hz_trace::{
 };
 use std::{path::PathBuf, time::Duration};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct TargetArgs {
     /// Record these processes, all their threads and their children
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid, conflicts_with_all = ["cgroup", "all", "command"])]

@@ -1,6 +1,9 @@
 //! Writes what happened in some format: one file or folder per format, one trait.
 
+mod flame;
 pub mod svg;
+
+pub use flame::{Caption, amount, draw_diff, draw_flame};
 
 use crate::model::Model;
 use std::io;

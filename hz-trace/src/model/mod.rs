@@ -6,7 +6,9 @@
 
 mod fold;
 pub mod net;
+mod reasons;
 mod runtimes;
+mod stacks;
 mod tasks;
 pub mod window;
 
@@ -15,6 +17,10 @@ use hz_probes_ebpf::Comm;
 pub use runtimes::{
     BlockingCall, Depth, Mark, Park, Runtime, RuntimeLoss, Site, Steal, TimerFired, UserSpan,
     Worker,
+};
+pub use stacks::{
+    Allocation, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason, Place, Stack,
+    StackIndex, Stacks,
 };
 pub use tasks::{Object, ObjectIndex, Task, TaskIndex, TaskSpan, TaskState, TaskTile, Why};
 
@@ -288,6 +294,8 @@ pub struct Model {
     pub objects: Vec<Object>,
     /// Sockets, and what happened to them.
     pub network: net::Network,
+    /// Stacks, and what has them.
+    pub stacks: Stacks,
     /// Switch records folded.
     pub switches: u64,
     /// Records folded, of all kinds.

@@ -13,7 +13,7 @@ mod writer;
 pub use meta::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, Target, UsdtName};
 pub use reader::{Events, ReadError, Recording};
 pub use schema::{Field, RecordSchema, schema};
-pub use writer::{Batch, RECORDS_PER_CHUNK, Writer};
+pub use writer::{Batch, RECORDS_PER_CHUNK, Writer, add_symbols};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -93,6 +93,9 @@ enum ChunkKind {
     State = 3,
     /// Place and header of every chunk before it.
     Index = 4,
+    /// A [`SymbolChunk`](crate::symbol::SymbolChunk) as JSON: names of functions in stacks. It may be
+    /// added to a recording that was ended, behind its index.
+    Symbols = 5,
 }
 
 /// What a file that was ended properly ends with.

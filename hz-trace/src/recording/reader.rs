@@ -5,7 +5,10 @@ use super::{
     Trailer, VERSION,
     columns::{self, Rows},
 };
-use crate::decode::{DecodeError, Event, decode};
+use crate::{
+    decode::{DecodeError, Event, decode},
+    symbol::{SymbolChunk, SymbolTable},
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
@@ -125,6 +128,19 @@ impl Recording {
         last.max(self.meta.start_ns)
     }
 
+    /// Names of functions that were found so far.
+    #[must_use]
+    pub fn symbols(&self) -> SymbolTable {
+        let mut table = SymbolTable::default();
+        let chunks = json_chunks(&self.file, &self.chunks, ChunkKind::Symbols);
+        chunks.for_each(|chunk: SymbolChunk| table.add(&chunk));
+        table
+    }
+
+    pub(super) fn chunks(&self) -> &[IndexEntry] {
+        &self.chunks
+    }
+
     /// Number of records in the file, by its chunk headers.
     #[must_use]
     pub fn record_count(&self) -> u64 {
@@ -184,6 +200,11 @@ fn read_index(file: &File, bytes: u64) -> Option<Vec<IndexEntry>> {
     entries.iter().all(is_sound).then(|| entries.to_vec())
 }
 
+fn is_trailer_at(file: &File, offset: u64) -> bool {
+    let mut bytes = [0; size_of::<Trailer>()];
+    file.read_exact_at(&mut bytes, offset).is_ok() && bytes.ends_with(&TRAILER_MAGIC)
+}
+
 /// Finds the chunks of a file without an index, and counts bytes that are in none.
 fn scan(file: &File, bytes: u64) -> io::Result<(Vec<IndexEntry>, u64)> {
     let mut chunks = Vec::new();
@@ -191,6 +212,11 @@ fn scan(file: &File, bytes: u64) -> io::Result<(Vec<IndexEntry>, u64)> {
     let mut offset = size_of::<FileHeader>() as u64;
     while offset < bytes {
         let Some(header) = header_at(file, offset) else {
+            // An index that something was added behind has its trailer left.
+            if is_trailer_at(file, offset) {
+                offset += size_of::<Trailer>() as u64;
+                continue;
+            }
             let next = next_chunk(file, offset + 1, bytes)?.unwrap_or(bytes);
             damaged += next - offset;
             offset = next;

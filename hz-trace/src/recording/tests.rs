@@ -121,3 +121,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn symbols_are_added_behind_what_was_there_and_survive_the_kill() {
+    use crate::{
+        model::Place,
+        symbol::{SymbolChunk, SymbolTable},
+    };
+    let bytes = recorded(&[batch(0, [10, 20])]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let named = |name: &str, address| {
+        let mut table = SymbolTable::default();
+        table.add(&SymbolChunk {
+            texts: vec![name.to_owned()],
+            places: vec![[0, 0, address]],
+            functions: vec![vec![[1, 0, 0]]],
+            ..SymbolChunk::default()
+        });
+        table
+    };
+    for (name, address) in [("first", 1), ("second", 2)] {
+        let recording = Recording::open(file.path()).unwrap();
+        add_symbols(&recording, file.as_file(), &named(name, address)).unwrap();
+    }
+    let whole = std::fs::read(file.path()).unwrap();
+    for cut in [whole.len(), whole.len() - 1, whole.len() - 20] {
+        let recording = open(&whole[..cut]).unwrap();
+        assert_eq!(times(&recording), [10, 20], "{cut}");
+        assert_eq!(recording.damaged_bytes == 0, cut == whole.len(), "{cut}");
+        let symbols = recording.symbols();
+        for (name, address) in [("first", 1), ("second", 2)] {
+            let functions = symbols.functions(Place::Kernel(address)).unwrap();
+            assert_eq!(symbols.text(functions[0].name), name, "{cut}");
+        }
+    }
+    // Killed before any of the new was written: as it was, but for its new end.
+    assert_eq!(open(&whole[..bytes.len() + 7]).unwrap().damaged_bytes, 7);
+}

@@ -1,11 +1,16 @@
 //! Writes a recording.
 
+use super::reader::Recording;
 use super::{
     CHUNK_MAGIC, ChunkHeader, ChunkKind, FileHeader, IndexEntry, MAGIC, Meta, State, TRAILER_MAGIC,
     Trailer, VERSION, columns,
 };
+use crate::symbol::SymbolTable;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::{
+    fs::File,
+    io::{self, Seek as _, SeekFrom, Write},
+};
 use zerocopy::IntoBytes;
 
 /// Records that fill a chunk.
@@ -156,13 +161,17 @@ impl<W: Write> Writer<W> {
             self.out.flush()?;
             return Ok(self.out);
         }
+        self.write_index()?;
+        Ok(self.out)
+    }
+
+    fn write_index(&mut self) -> io::Result<()> {
         let index_offset = self.offset;
         let entries = std::mem::take(&mut self.index);
         let header = ChunkHeader { kind: ChunkKind::Index as u16, ..blank() };
         self.chunk(header, entries.as_bytes())?;
         self.out.write_all(Trailer { index_offset, magic: TRAILER_MAGIC }.as_bytes())?;
-        self.out.flush()?;
-        Ok(self.out)
+        self.out.flush()
     }
 
     /// Bytes written so far.
@@ -198,6 +207,26 @@ impl<W: Write> Writer<W> {
         self.offset += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// Adds symbols to the end of a recording, with a new index: what was there stays as it is, so that a
+/// kill leaves the recording without the symbols, no less.
+///
+/// # Errors
+///
+/// Those of the file; a recording that was not ended properly gets no index.
+pub fn add_symbols(recording: &Recording, file: &File, symbols: &SymbolTable) -> io::Result<()> {
+    let offset = file.metadata()?.len();
+    let mut out = file;
+    out.seek(SeekFrom::Start(offset))?;
+    let mut writer = Writer { out, offset, index: recording.chunks().to_vec() };
+    for chunk in symbols.chunks() {
+        writer.json(ChunkKind::Symbols, &chunk, recording.meta.start_ns)?;
+    }
+    if recording.is_complete && writer.index.len() <= INDEXED_CHUNKS_MAX {
+        writer.write_index()?;
+    }
+    Ok(())
 }
 
 fn length(payload: &[u8]) -> io::Result<u32> {

@@ -5,6 +5,7 @@ pub(crate) mod candidates;
 mod collect;
 mod collector;
 mod disk;
+mod mapped;
 mod net;
 mod observer;
 mod own;

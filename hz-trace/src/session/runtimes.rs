@@ -3,6 +3,7 @@
 use super::{
     candidates::{Candidates, Newcomers},
     collector::{Collector, STREAM_RUNTIMES},
+    mapped::Mapped,
     target::Attached,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub(super) struct Runtimes {
     /// Rows of readers that have ended.
     earlier: Vec<LedgerRow>,
     next_stream: u16,
+    mapped: Mapped,
     listed: Instant,
     checked: Instant,
 }
@@ -72,6 +74,7 @@ impl Runtimes {
             not_permitted: BTreeSet::new(),
             earlier: Vec::new(),
             next_stream: STREAM_RUNTIMES,
+            mapped: Mapped::default(),
             listed: now,
             checked: now,
         }
@@ -86,7 +89,13 @@ impl Runtimes {
 
     /// Tells what their rings held before, and every task that lives.
     pub(super) fn begin(&mut self, collector: &mut Collector) {
-        for reading in &mut self.readings {
+        self.tell_from(0, collector);
+    }
+
+    /// Tells what the readings from `first` on held before, what lives, and where their code is.
+    fn tell_from(&mut self, first: usize, collector: &mut Collector) {
+        for reading in &mut self.readings[first..] {
+            self.mapped.tell(reading.reader.memory().pid(), collector);
             reading.drain(collector);
             reading.snapshot(collector);
         }
@@ -134,10 +143,7 @@ impl Runtimes {
             self.candidates.list(now);
         }
         let began = self.look(now);
-        for reading in &mut self.readings[began..] {
-            reading.drain(collector);
-            reading.snapshot(collector);
-        }
+        self.tell_from(began, collector);
     }
 
     /// Reads what is left, tells every task that still lives, and gives the leases back.
@@ -145,6 +151,8 @@ impl Runtimes {
         for mut reading in std::mem::take(&mut self.readings) {
             reading.drain(collector);
             if reading.reader.memory().is_there() {
+                // What was loaded since has stacks too.
+                self.mapped.tell(reading.reader.memory().pid(), collector);
                 reading.snapshot(collector);
             }
             add(&mut self.earlier, reading.reader.ledger());

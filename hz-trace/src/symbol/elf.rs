@@ -145,6 +145,22 @@ impl ElfFile {
     }
 }
 
+/// The executable segments of an ELF file, nothing else of it read: offset, bytes, address.
+pub(super) fn code_segments<'data, R: ReadRef<'data>>(data: R) -> Option<Vec<[u64; 3]>> {
+    let found = match FileKind::parse(data).ok()? {
+        FileKind::Elf64 => {
+            let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
+            segments(header, header.endian().ok()?, data)?
+        }
+        FileKind::Elf32 => {
+            let header = elf::FileHeader32::<Endianness>::parse(data).ok()?;
+            segments(header, header.endian().ok()?, data)?
+        }
+        _ => return None,
+    };
+    Some(found.iter().map(|it| [it.offset, it.bytes, it.address]).collect())
+}
+
 /// Executable segments, as long as they are in the file.
 fn segments<'data, E, R>(header: &E, endian: Endianness, data: R) -> Option<Vec<Segment>>
 where

@@ -1,18 +1,23 @@
-//! Names of functions and probes to places in files, for user probes.
+//! Names of functions and probes to places in files, for user probes, and places to names, for
+//! stacks.
 
 mod elf;
 mod instruction;
 mod locate;
 mod names;
 mod spec;
+mod stacks;
 mod usdt;
 mod usdt_notes;
 
 pub use instruction::FirstInstruction;
 pub use spec::{SpecError, UprobeSpec};
+pub use stacks::{
+    FileNote, Function, SymbolChunk, SymbolSettings, SymbolTable, build_id, symbolize,
+};
 pub use usdt::{UsdtProbe, UsdtSpec};
 
-use elf::{ElfFile, Function};
+use elf::{ElfFile, Function as ElfFunction};
 use names::{Names, is_glob, suggest};
 use object::ReadCache;
 use std::fmt;
@@ -259,9 +264,9 @@ fn open(binary: &Path) -> Result<ReadCache<File>, ResolveError> {
 
 /// Functions in the file that `asked` means, with the name to show: those with exactly that name,
 /// since C++ names have stars too, or else those that it fits as a glob.
-fn matching<'a>(elf: &'a ElfFile, asked: &str) -> Vec<(&'a Function, String)> {
+fn matching<'a>(elf: &'a ElfFile, asked: &str) -> Vec<(&'a ElfFunction, String)> {
     let in_file = || elf.functions.iter().filter(|it| elf.file_offset(it.address).is_some());
-    let by = |fits: &dyn Fn(&Names) -> bool| -> Vec<(&'a Function, String)> {
+    let by = |fits: &dyn Fn(&Names) -> bool| -> Vec<(&'a ElfFunction, String)> {
         let named = in_file().map(|function| (function, Names::of(&function.name)));
         named.filter(|(_, names)| fits(names)).map(|(it, names)| (it, names.shown)).collect()
     };

@@ -2,12 +2,10 @@
 
 mod connections;
 mod owner;
-mod tasks;
 mod waits;
 
 pub use connections::{Connection, Listener, worst_connections};
 pub use owner::{Owner, Owners};
-pub use tasks::{TaskSocketWait, task_waits};
 pub use waits::{SocketWait, SocketWaitKind, waits_of_socket};
 
 use super::distribution::{Distribution, distribution};
@@ -51,8 +49,6 @@ pub struct NetSummary {
     pub undone: u64,
     /// Connections with most reason to wait, the worst first.
     pub worst: Vec<Connection>,
-    /// Tasks that were idle because of a socket whose bytes waited, the longest so first.
-    pub task_waits: Vec<TaskSocketWait>,
     /// Listeners.
     pub listeners: Vec<Listener>,
     /// How long `connect` took, of those that succeeded.
@@ -208,7 +204,6 @@ pub fn summarize_net(model: &Model) -> Option<NetSummary> {
             .into_iter()
             .map(|socket| connection(model, &owners, socket))
             .collect(),
-        task_waits: task_waits(model, LISTED),
         listeners,
         connect: distribution(made.collect()),
         connects_failed: connects.iter().filter(|(_, is_made)| !is_made).count() as u64,

@@ -32,17 +32,6 @@ impl SocketWaitKind {
             Self::Syn => "an answer to its SYN",
         }
     }
-
-    /// The same as what the peer did, behind its name.
-    #[must_use]
-    pub const fn of_the_peer(self) -> &'static str {
-        match self {
-            Self::ClosedWindow => "took no data: its window was closed",
-            Self::Timeout => "acknowledged nothing until the retransmission timer expired",
-            Self::Probe => "acknowledged nothing until a tail loss probe was sent",
-            Self::Syn => "did not answer a SYN",
-        }
-    }
 }
 
 /// A time during which bytes waited.

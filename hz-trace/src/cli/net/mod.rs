@@ -2,8 +2,6 @@
 
 mod render;
 
-pub(super) use render::task_waits;
-
 use super::{UsageError, record, report, say, target::TargetArgs};
 use anyhow::{Context as _, Result};
 use clap::Args;

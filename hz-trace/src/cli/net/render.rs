@@ -2,7 +2,7 @@
 
 use crate::cli::{report::section, table::Table};
 use hz_trace::{
-    analyze::{Connection, Listener, NetSummary, Owner, PeerRow, TaskSocketWait},
+    analyze::{Connection, Listener, NetSummary, Owner, PeerRow},
     text,
 };
 use std::fmt::Write as _;
@@ -18,7 +18,6 @@ pub(super) fn render(summary: &NetSummary) -> String {
     let _ = section(&mut out, "Sent again, by reason", &reasons(summary));
     let _ = section(&mut out, "Sent again, by peer", &peers(&summary.by_peer));
     let _ = worst(&mut out, &summary.worst);
-    let _ = task_waits(&mut out, &summary.task_waits);
     let _ = section(&mut out, "Listeners", &listeners(&summary.listeners));
     let _ = section(&mut out, "Packets dropped, by the kernel's reason", &counted(&summary.drops));
     let _ = section(&mut out, "Resets", &counted(&summary.resets));
@@ -103,15 +102,6 @@ fn worst(out: &mut String, connections: &[Connection]) -> std::fmt::Result {
         writeln!(out, "      {}", queues(each))?;
     }
     Ok(())
-}
-
-/// Tasks that sockets kept idle.
-pub(in crate::cli) fn task_waits(out: &mut String, waits: &[TaskSocketWait]) -> std::fmt::Result {
-    if waits.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\nTasks that waited for sockets")?;
-    waits.iter().try_for_each(|wait| writeln!(out, "  {}", wait.sentence))
 }
 
 /// What was sent again on a connection, in a line.

@@ -3,6 +3,7 @@
 mod lives;
 mod net;
 mod runtimes;
+mod stacks;
 mod task_loss;
 mod tasks;
 mod tiles;
@@ -46,6 +47,7 @@ pub struct Folder {
     open_calls: FxHashMap<(ThreadIndex, u32), Vec<usize>>,
     runtimes: runtimes::RuntimesNow,
     net: net::NetNow,
+    stacks: stacks::StacksNow,
     /// Time of the kernel's last record. Those of runtimes do not move it: theirs is another clock,
     /// read in a process that may lie.
     now_ns: u64,
@@ -68,6 +70,7 @@ impl Folder {
             open_calls: FxHashMap::default(),
             runtimes: runtimes::RuntimesNow::default(),
             net: net::NetNow::default(),
+            stacks: stacks::StacksNow::default(),
             now_ns: start_ns,
             first_usdt: 0,
         }
@@ -93,7 +96,7 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
-        if self.fold_runtime(event) || self.fold_net(event) {
+        if self.fold_runtime(event) || self.fold_net(event) || self.fold_stacks(event) {
             return;
         }
         let time_ns = event.header().time_ns;
@@ -130,7 +133,7 @@ impl Folder {
             Event::Lost(lost) => self.lost(lost),
             Event::Uprobe(hit) => self.uprobe(hit),
             Event::Usdt(hit) => self.usdt(hit),
-            // Those of runtimes, which are folded on their own, and stacks.
+            // Those of runtimes and stacks, which are folded on their own.
             _ => {}
         }
     }
@@ -146,6 +149,7 @@ impl Folder {
         self.model.cpus.retain(|cpu| !cpu.runs.is_empty());
         self.model.calls.sort_by_key(|call| call.start_ns);
         self.finish_tasks();
+        self.finish_stacks();
         self.model
     }
 

@@ -66,7 +66,7 @@ impl Folder {
                 let runtime = self.runtime(pid);
                 self.runtime_lost(runtime, lost);
             }
-            Event::Stack(_) => {}
+            Event::Stack(stack) => self.runtime_stack(stack),
             _ => return false,
         }
         true
@@ -96,6 +96,10 @@ impl Folder {
             }
             Kind::RequestBegin | Kind::SpanBegin => self.span_begin(runtime, kind, event),
             Kind::RequestEnd | Kind::SpanEnd => self.span_end(runtime, kind, event),
+            Kind::AllocSampled | Kind::FreeSampled => {
+                let task = self.maybe_task(runtime, event.task);
+                self.allocation(thread, task, event);
+            }
             _ => self.moment(runtime, (kind, thread), event),
         }
     }
@@ -145,6 +149,7 @@ impl Folder {
         let runtime = &mut self.model.runtimes[runtime];
         runtime.offered_kinds = Some(found.offered_kinds);
         runtime.asked_kinds = found.asked_kinds;
+        self.learn_mean(pid, found.alloc_mean_bytes);
     }
 
     fn runtime(&mut self, pid: u32) -> u32 {
