@@ -105,9 +105,9 @@ pub const NET_RETRANSMIT_SLOW_START: u8 = 3;
 pub const NET_RETRANSMIT_FAST: u8 = 4;
 /// [`NetRetransmit::reason`]: a tail loss probe.
 pub const NET_RETRANSMIT_PROBE: u8 = 5;
-/// [`NetSynAck::reason`]: a SYN-ACK that was not answered.
+/// [`NetSynAck`]: a SYN-ACK that was not answered.
 pub const NET_RETRANSMIT_SYNACK: u8 = 6;
-/// [`NetSynAck::reason`]: a SYN-ACK sent again because the client sent its SYN again.
+/// [`NetSynAck`]: a SYN-ACK sent again because the client sent its SYN again.
 pub const NET_RETRANSMIT_SYNACK_ASKED: u8 = 7;
 
 /// [`NetRetransmit::owner`]: the header's thread queued the first byte, at `owner_ns`.

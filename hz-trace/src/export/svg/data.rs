@@ -77,6 +77,10 @@ pub(super) struct LaneData {
     /// Of queues: how many tasks waited at most, and how many were stolen, in each column.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) queue: Vec<(u32, u64)>,
+    /// Of connections: bytes in flight, unsent and unread, segments sent again by timers and else, and
+    /// whether bytes waited, in each column.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) socket: Vec<[u32; 6]>,
     /// How many threads share the lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) threads: Option<usize>,

@@ -3,11 +3,13 @@
 use super::columns::{ThreadColumns, place};
 use super::cpu_columns::runs_between;
 use super::data::{LaneData, WaitData};
+use super::draw_sockets::socket_words;
 use super::draw_tasks::{fold_columns, queue_columns};
 use super::encode::Bytes;
 use super::layout::{Lane, Shows};
 use super::mixes::{mixed_states, write_mix};
 use super::pieces::{Slice, gather};
+use super::sockets::{SocketColumn, socket_columns};
 use super::survey::{Wait, tiles_between};
 use super::tasks::{Part, as_runner, part, task_words};
 use super::words;
@@ -130,6 +132,7 @@ impl<'a> Encoder<'a> {
             threads: None,
             name: None,
             queue: Vec::new(),
+            socket: Vec::new(),
         };
         let model = self.scene.subject.model;
         match lane.shows {
@@ -170,6 +173,12 @@ impl<'a> Encoder<'a> {
                 data.kind = "queue";
                 data.name = Some(format!("Queues of process {}", model.runtimes[place].pid));
                 data.queue = queue_columns(self.scene, &model.runtimes[place]);
+            }
+            Shows::Socket(place) => {
+                let socket = &model.network.sockets[place];
+                (data.kind, data.name) = ("socket", Some(socket_words(socket)));
+                let columns = socket_columns(self.scene, socket);
+                data.socket = columns.iter().map(SocketColumn::numbers).collect();
             }
         }
         data

@@ -3,6 +3,7 @@
 use super::PX;
 use super::draw_page::footer_height;
 use super::lanes::Lanes;
+use super::sockets;
 use super::survey::Wait;
 use crate::export::Subject;
 use crate::model::{Call, Runtime, ThreadIndex};
@@ -38,6 +39,8 @@ pub(super) enum Shows {
     Task(usize),
     /// What tasks of one name did: its place in [`super::tasks::TaskLanes::folds`].
     TaskFold(usize),
+    /// What a connection held: its place in [`crate::model::net::Network::sockets`].
+    Socket(usize),
 }
 
 /// A stripe of the picture.
@@ -107,6 +110,7 @@ impl Layout {
         let mut stack = Stack { layout: empty, at: top };
         stack.cpus(subject);
         stack.tasks(subject, lanes);
+        stack.sockets(subject);
         stack.threads(lanes, (calls, notes));
         stack.layout.plot_y.end = stack.at + 4 * PX;
         stack.layout.height = stack.at + 4 * PX + footer_height(subject);
@@ -182,6 +186,24 @@ impl Stack {
         }
         for place in 0..lanes.tasks.folds.len() {
             self.lane(Shows::TaskFold(place), 14, 4);
+        }
+    }
+
+    fn sockets(&mut self, subject: &Subject<'_>) {
+        let shown = sockets::shown(subject.model);
+        if shown.is_empty() {
+            return;
+        }
+        let all = subject.model.network.sockets.iter().filter(|socket| !socket.is_listener());
+        let more = match all.count().saturating_sub(shown.len()) {
+            0 => String::new(),
+            more => format!("; {more} more without a lane"),
+        };
+        let what = "in flight (green), unsent (orange), unread (violet); closed window or timer on top (red); \
+                    sent again (ticks)";
+        self.heading("Connections", &format!("{what}{more}"), false);
+        for place in shown {
+            self.lane(Shows::Socket(place), 20, 5);
         }
     }
 

@@ -42,7 +42,7 @@ function redraw() {
   parts.forEach((part, place) => part.replaceChildren(...drawn[place]));
   groups.forEach((group, place) => {
     const lane = data.lanes[place];
-    group.classList.toggle('dim', focus !== null && (lane.kind === 'rest' || lane.kind === 'queue' || (isLife(lane) && !focus.has(lane.actor))));
+    group.classList.toggle('dim', focus !== null && (lane.kind === 'rest' || lane.kind === 'queue' || lane.kind === 'socket' || (isLife(lane) && !focus.has(lane.actor))));
     group.classList.toggle('hit', focus !== null && isLife(lane) && focus.has(lane.actor));
   });
   const isCoarse = data.resolution > 0 && view.columnNs < data.resolution;
@@ -218,7 +218,7 @@ function onUp(event) {
 
 function isolateAt(point) {
   const lane = laneAt(point.y);
-  if (!lane || lane.kind === 'rest' || lane.kind === 'queue') return;
+  if (!lane || lane.kind === 'rest' || lane.kind === 'queue' || lane.kind === 'socket') return;
   if (isLife(lane)) return isolate(lane.actor);
   const pieces = piecesOf(laneOfCpu(lane.cpu)), piece = pieces[placeAt(pieces, view.time(point.x))];
   const actor = !piece ? 0 : piece.mix && piece.mix.named.length > 0 ? piece.mix.named[0][0] : piece.who;

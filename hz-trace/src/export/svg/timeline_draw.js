@@ -246,7 +246,27 @@ function drawQueue(lane, view) {
   return paths.nodes();
 }
 
+function drawSocket(lane, view) {
+  const paths = new Paths(), [top, height] = lane.y, columns = lane.socket || [], width = data.span_ns / columns.length;
+  const most = Math.max(1, ...columns.map(([flight, unsent, unread]) => flight + unsent + unread));
+  columns.forEach(([flight, unsent, unread, timeouts, again, waits], place) => {
+    const from = view.x(place * width), to = view.x((place + 1) * width);
+    if (to <= from) return;
+    let at = top + height;
+    [[flight, 'run'], [unsent, 'wait'], [unread, 'stopped']].forEach(([part, paint]) => {
+      const tall = part > 0 ? Math.max(Math.round(part / most * (height - 3)), 1) : 0, high = Math.max(at - tall, top + 3);
+      if (high < at) paths.rect(paint, from, high, to - from, at - high);
+      at = Math.min(at, high);
+    });
+    if (waits > 0) paths.rect(waits === 1 ? 'blocked' : 'lost', from, top, to - from, 3);
+    if (timeouts > 0) paths.rect('lost', (from + to) / 2, top - 3, 1, height + 3);
+    else if (again > 0) paths.rect('moved', (from + to) / 2, top - 2, 1, 6);
+  });
+  return paths.nodes();
+}
+
 function drawLane(lane, view) {
+  if (lane.kind === 'socket') return drawSocket(lane, view);
   if (lane.kind === 'queue') return drawQueue(lane, view);
   if (lane.kind === 'cpu') return drawCpu(lane, view);
   return lane.kind === 'density' ? drawDensity(lane, view) : drawThread(lane, view);

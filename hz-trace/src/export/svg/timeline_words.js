@@ -109,6 +109,15 @@ function queueWords(lane, time, view) {
   return [`${lane.name}: at most ${count(depth)} tasks waited${thefts}`, whenWords(place * width, (place + 1) * width, view)];
 }
 
+function socketWords(lane, time, view) {
+  const width = data.span_ns / lane.socket.length, place = Math.min(Math.floor(time / width), lane.socket.length - 1);
+  const [flight, unsent, unread, timeouts, again, waits] = lane.socket[place];
+  const lines = [`${lane.name}: ${count(flight)} bytes in flight, ${count(unsent)} unsent, ${count(unread)} unread`];
+  if (waits > 0) lines.push(waits === 1 ? 'its peer took no data: closed window' : 'nothing was acknowledged until a timer expired');
+  if (timeouts + again > 0) lines.push(`${count(timeouts + again)} segments sent again${timeouts > 0 ? `, ${count(timeouts)} of them by a timer` : ''}`);
+  return lines.concat(whenWords(place * width, (place + 1) * width, view));
+}
+
 function stateWords(lane, place, view) {
   const pieces = piecesOf(lane), piece = pieces[place], next = pieces[place + 1];
   const time = duration(piece.end - piece.start), until = next && next.state === WOKEN ? ', then ' + wakerWords(next.waker) : '';
@@ -190,6 +199,7 @@ function callWords(lane, call) {
 /** Lines about a moment of a lane, and the piece it is about if it is one. */
 function wordsAt(lane, time, view) {
   if (lane.kind === 'queue') return { lines: queueWords(lane, time, view) };
+  if (lane.kind === 'socket') return { lines: socketWords(lane, time, view) };
   const shown = lane.kind === 'density' ? laneOfCpu(lane.cpu) : lane;
   const lost = (shown.lost || []).find(([start, end]) => time >= start - 2 * view.columnNs && time <= end + 3 * view.columnNs);
   if (lost) return { lines: [`${count(lost[2])} records lost on CPU ${shown.cpu}`, whenWords(lost[0], lost[1], view)] };
