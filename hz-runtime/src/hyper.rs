@@ -98,6 +98,10 @@ impl rt::Timer for HyperTimer {
         Box::pin(time::sleep(duration))
     }
 
+    fn now(&self) -> Instant {
+        time::now()
+    }
+
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
         Box::pin(time::sleep_until(deadline))
     }

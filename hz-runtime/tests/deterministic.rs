@@ -1,7 +1,8 @@
 //! One seed, one schedule.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
-use hz_runtime::{Runtime, Schedule, spawn, time::sleep, yield_now};
+use hz_runtime::time::{self, sleep};
+use hz_runtime::{Runtime, Schedule, spawn, yield_now};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -82,6 +83,38 @@ fn an_hour_passes_at_once_and_in_order() {
     };
     assert_eq!(woken(1).0, [1, 60, 1800, 3600]);
     assert_eq!(woken(2), woken(2));
+}
+
+/// Deadlines as instants, beside work that takes real time.
+#[test]
+fn instants_of_virtual_time_are_exact() {
+    let run = |seed| {
+        let runtime = runtime(seed);
+        let ticks = runtime.block_on(async {
+            let begin = time::now();
+            let (near, far) = (begin + Duration::from_secs(5), begin + Duration::from_secs(5000));
+            let sleeper = spawn(async move {
+                std::thread::sleep(Duration::from_millis(2));
+                time::sleep_until(near).await;
+                time::now().duration_since(begin)
+            });
+            let limited = time::timeout_at(far, std::future::pending::<()>()).await;
+            assert!(limited.is_err());
+            assert_eq!(time::now(), far);
+            let mut interval = time::interval(Duration::from_millis(7));
+            let first = interval.tick().await;
+            std::thread::sleep(Duration::from_millis(2));
+            let second = interval.tick().await;
+            let mut passed = sleep(Duration::from_secs(9));
+            passed.reset(begin);
+            passed.await;
+            [sleeper.await.unwrap(), first.duration_since(far), second.duration_since(first)]
+        });
+        (ticks, runtime.schedule().unwrap())
+    };
+    let expected = [Duration::from_secs(5), Duration::ZERO, Duration::from_millis(7)];
+    assert_eq!(run(1).0, expected);
+    (0..20).for_each(|seed| assert_eq!(run(seed), run(seed), "seed {seed}"));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What a program sees of the executor.
 
 use hz_runtime::{Handle, JoinHandle, Priority, Runtime, TaskMeta, spawn, yield_now};
+use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 fn runtime(workers: usize) -> Runtime {
@@ -236,6 +238,47 @@ fn no_priority_starves() {
     }
 }
 
+/// Tasks of all levels that always want to run, on several workers: each level has its share of any 32
+/// polls of each worker that has tasks of it.
+#[test]
+fn no_priority_starves_on_several_workers() {
+    const POLLS: usize = 20_000;
+    let runtime = runtime(3);
+    let levels = [Priority::Critical, Priority::High, Priority::Normal, Priority::Background];
+    let total = Arc::new(AtomicUsize::new(0));
+    let logs: Arc<Mutex<HashMap<ThreadId, Vec<Priority>>>> = Arc::default();
+    let tasks: Vec<_> = (0..48)
+        .map(|n| {
+            let (logs, total, level) = (Arc::clone(&logs), Arc::clone(&total), levels[n % 4]);
+            runtime.spawn_with(TaskMeta::default().priority(level), async move {
+                while total.fetch_add(1, Ordering::Relaxed) < POLLS {
+                    let thread = std::thread::current().id();
+                    logs.lock().expect("no panic").entry(thread).or_default().push(level);
+                    yield_now().await;
+                }
+            })
+        })
+        .collect();
+    tasks.into_iter().for_each(|task| runtime.block_on(task).expect("no panic"));
+    let logs = logs.lock().expect("no panic");
+    // Spread over the workers at first, the tasks stay where they are: a busy worker steals nothing.
+    let settled = logs.values().map(|log| &log[log.len() / 2..]).filter(|log| log.len() >= 320);
+    let mut checked = 0;
+    for log in settled {
+        for (level, at_least) in [(levels[1], 4), (levels[2], 2), (levels[3], 1)] {
+            if !log.contains(&level) {
+                continue;
+            }
+            checked += 1;
+            for window in log.windows(32) {
+                let had = window.iter().filter(|had| **had == level).count();
+                assert!(had >= at_least, "{level:?} had {had} of 32: {window:?}");
+            }
+        }
+    }
+    assert!(checked >= 3, "no worker had much to do: {:?}", logs.values().map(Vec::len));
+}
+
 #[test]
 fn two_tasks_that_wake_each_other_do_not_keep_others_waiting() {
     let runtime = runtime(1);
@@ -309,16 +352,62 @@ fn many_threads_wake_many_tasks_and_none_is_forgotten() {
     eventually("all are gone", || handle.live_tasks() == 0);
 }
 
+/// CPUs that the threads named `NAME-0`, `NAME-1`, … of this process may use.
+fn affinities(name: &str) -> Vec<Vec<usize>> {
+    use rustix::thread::{CpuSet, Pid, sched_getaffinity};
+    let threads = std::fs::read_dir("/proc/self/task").expect("/proc is there");
+    let mut named: Vec<(String, Vec<usize>)> = threads
+        .filter_map(|thread| {
+            let thread = thread.ok()?;
+            let comm = std::fs::read_to_string(thread.path().join("comm")).ok()?;
+            let tid = thread.file_name().to_str()?.parse().ok()?;
+            let allowed = sched_getaffinity(Pid::from_raw(tid)).ok()?;
+            let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+            comm.starts_with(name).then(|| (comm.trim().to_owned(), cpus))
+        })
+        .collect();
+    named.sort();
+    named.into_iter().map(|(_, cpus)| cpus).collect()
+}
+
 #[test]
-fn pinned_workers_stay_on_their_cpu() {
-    let runtime =
-        Runtime::builder().worker_threads(2).pin_workers(true).build().expect("a runtime");
-    let allowed = || std::fs::read_to_string("/proc/thread-self/status").expect("/proc is there");
-    let task = runtime.spawn(async move { allowed() });
-    let status = runtime.block_on(task).expect("it ends");
-    let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).expect("the line");
-    let cpus = line.split_whitespace().nth(1).expect("a list");
-    assert!(cpus.parse::<u32>().is_ok(), "allowed on {cpus}");
+fn pinned_workers_stay_each_on_a_cpu_of_its_own() {
+    let build = |name: &str, pin| {
+        let builder = Runtime::builder().name(name).worker_threads(3).pin_workers(pin);
+        builder.build().expect("a runtime")
+    };
+    let allowed = std::thread::available_parallelism().expect("known").get();
+    let pinned = build("pinned", true);
+    eventually("three workers are pinned", || {
+        let cpus = affinities("pinned-");
+        cpus.len() == 3 && cpus.iter().all(|cpus| cpus.len() == 1)
+    });
+    let cpus = affinities("pinned-");
+    let distinct: std::collections::BTreeSet<_> = cpus.iter().flatten().collect();
+    assert_eq!(distinct.len(), allowed.min(3), "{cpus:?}");
+    // Under load as well: a worker is seen on one CPU only, however many tasks it has.
+    let seen = Arc::new(Mutex::new(std::collections::BTreeMap::new()));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let seen = Arc::clone(&seen);
+            pinned.spawn(async move {
+                for _ in 0..500 {
+                    let thread = std::thread::current().id();
+                    let cpu = rustix::thread::sched_getcpu();
+                    seen.lock().expect("no panic").insert((format!("{thread:?}"), cpu), ());
+                    yield_now().await;
+                }
+            })
+        })
+        .collect();
+    tasks.into_iter().for_each(|task| pinned.block_on(task).expect("no panic"));
+    let seen = seen.lock().expect("no panic");
+    let threads: std::collections::BTreeSet<_> = seen.keys().map(|(thread, _)| thread).collect();
+    assert_eq!(threads.len(), seen.len(), "{seen:?}");
+    let free = build("unpinned", false);
+    eventually("the others are there", || affinities("unpinned-").len() == 3);
+    assert!(affinities("unpinned-").iter().all(|cpus| cpus.len() == allowed));
+    drop(free);
 }
 
 #[test]

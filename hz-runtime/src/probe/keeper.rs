@@ -3,7 +3,7 @@
 
 use super::atomic::Ordering;
 use super::kinds;
-use super::lease::{self, Claims};
+use super::lease::{self, Claims, Live};
 use super::memory::{Memory, ShareError};
 use crate::clock;
 use hz_probes_ebpf::runtime_ring::CLOCK_PAIRS;
@@ -13,7 +13,7 @@ use rustix::time::Timespec;
 use std::mem::MaybeUninit;
 
 /// How long a turn lasts at most while there is a reader.
-const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+const TURN_NS: u64 = 250_000_000;
 /// A thread that needs next to nothing.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -50,20 +50,30 @@ fn keep(memory: &'static Memory) {
     let mut claims = Claims::default();
     loop {
         let changes = memory.page.leases_changed.load(Ordering::Acquire);
-        let live = lease::sweep(memory.leases, &mut claims, clock::monotonic_ns());
+        let now_ns = clock::monotonic_ns();
+        let live = lease::sweep(memory.leases, &mut claims, now_ns);
         if live.count > 0 {
             // Before the kinds are on, so that a reader can convert the first stamp.
             append_pair(memory);
         }
         apply(memory, live.kinds);
-        let timeout = (live.count > 0).then_some(&TURN);
-        match futex::wait(&memory.page.leases_changed, futex::Flags::empty(), changes, timeout) {
+        let timeout = (live.count > 0).then(|| turn(live, now_ns));
+        let page = &memory.page;
+        match futex::wait(&page.leases_changed, futex::Flags::empty(), changes, timeout.as_ref()) {
             // Signals are blocked, but a debugger interrupts as well.
             Ok(()) | Err(Errno::AGAIN | Errno::TIMEDOUT | Errno::INTR) => {}
             // No futexes: a reader is then seen at the next of these turns.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(250)),
         }
     }
+}
+
+/// How long to sleep: not past the end of a lease, whose reader may be dead.
+fn turn(live: Live, now_ns: u64) -> Timespec {
+    let ends_in_ns = live.ends_ns.map_or(TURN_NS, |ends_ns| ends_ns.saturating_sub(now_ns));
+    // It is over at its deadline, and not before.
+    let ns = ends_in_ns.saturating_add(1).min(TURN_NS);
+    Timespec { tv_sec: 0, tv_nsec: ns.try_into().unwrap_or(0) }
 }
 
 fn apply(memory: &Memory, wanted: u64) {

@@ -16,6 +16,8 @@ pub(super) struct Live {
     pub(super) kinds: u64,
     /// Leases that are taken.
     pub(super) count: u32,
+    /// When the first of them ends, unless it is renewed; `CLOCK_MONOTONIC`.
+    pub(super) ends_ns: Option<u64>,
 }
 
 /// Ends what is over, shortens what is too long, and returns the rest. `now_ns` is `CLOCK_MONOTONIC`.
@@ -42,7 +44,10 @@ pub(super) fn sweep(leases: &[LeaseWords], claims: &mut Claims, now_ns: u64) -> 
         }
         live.count += 1;
         if deadline_ns != 0 {
-            shorten(lease, deadline_ns, now_ns.saturating_add(LEASE_MAX_NS));
+            let latest_ns = now_ns.saturating_add(LEASE_MAX_NS);
+            shorten(lease, deadline_ns, latest_ns);
+            let ends_ns = live.ends_ns.unwrap_or(u64::MAX).min(deadline_ns).min(latest_ns);
+            live.ends_ns = Some(ends_ns);
             live.kinds |= lease.kinds.load(Ordering::Relaxed);
         }
     }

@@ -22,6 +22,11 @@ pub(crate) fn now_ns() -> u64 {
     }
 }
 
+/// Whether this thread's time is virtual.
+pub(crate) fn is_virtual() -> bool {
+    NOW_NS.get() != REAL
+}
+
 pub(super) fn set(now_ns: u64) {
     NOW_NS.set(now_ns);
 }

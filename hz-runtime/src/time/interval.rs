@@ -1,7 +1,7 @@
 //! A deadline again and again.
 
 use super::sleep::Sleep;
-use super::{instant_ns, nanoseconds};
+use super::{instant_ns, instant_of, nanoseconds};
 use crate::scheduler::budget;
 use crate::scheduler::virtual_time::now_ns;
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ pub enum MissedTick {
 /// If `period` is zero.
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(Instant::now(), period)
+    interval_at(super::now(), period)
 }
 
 /// Ticks at `start` and then once each `period`.
@@ -77,9 +77,7 @@ impl Interval {
         ready!(self.sleep.poll_elapsed(context));
         let (now, due) = (now_ns(), self.sleep.deadline_ns());
         self.sleep.reset_ns(self.following(due, now));
-        let late = Duration::from_nanos(now.saturating_sub(due));
-        let now = Instant::now();
-        Poll::Ready(now.checked_sub(late).unwrap_or(now))
+        Poll::Ready(instant_of(due))
     }
 
     const fn following(&self, due: u64, now: u64) -> u64 {
