@@ -12,6 +12,7 @@ mod config;
 mod event;
 mod loss;
 pub mod runtime_ring;
+mod unwind;
 
 pub use config::{
     FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_CPUS, MAX_RINGS, NetConfig, SchedConfig, UsdtConfig,
@@ -26,3 +27,7 @@ pub use event::{
     WAKING_SOFTIRQ, Wakeup, Waking, net, runtime,
 };
 pub use loss::{Loss, Site};
+pub use unwind::{
+    Cfa, Fp, NO_TABLE, PLACES_MAX, Place, Places, ROWS_MAX, Row, Rule, SEARCH_STEPS, StackConfig,
+    TABLES_MAX,
+};

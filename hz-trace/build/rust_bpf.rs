@@ -11,7 +11,7 @@ const LINKED: &str = "hz-bpf";
 /// Names the toolchain to use instead.
 const TOOLCHAIN_VAR: &str = "HZ_BPF_TOOLCHAIN";
 /// The programs of `hz-probes-ebpf/src/bin`, and the objects they become.
-pub(crate) const OBJECTS: [&str; 1] = ["uprobe"];
+pub(crate) const OBJECTS: [&str; 2] = ["stacks", "uprobe"];
 /// Sources of the programs and of the vocabulary they share, seen from this crate.
 const PROBES: &str = "../hz-probes-ebpf/src";
 

@@ -38,6 +38,15 @@ pub enum StartError {
         #[source]
         source: libbpf_rs::Error,
     },
+    /// The kernel refused a counter.
+    #[error("{probe}: the kernel gives no clock to sample by; be root, or grant CAP_PERFMON")]
+    NoCounter {
+        /// The probe.
+        probe: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
     /// The host has more CPUs than the probe keeps state for.
     #[error("{probe}: {cpus} possible CPUs, hz supports up to {max}")]
     TooManyCpus {

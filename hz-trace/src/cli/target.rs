@@ -3,7 +3,7 @@
 use clap::Args;
 use hz_trace::{
     probe::{Selection, SelectionError},
-    session::{DEFAULT_RING_BYTES, Settings, TargetSpec},
+    session::{DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Settings, TargetSpec},
     symbol::{UprobeSpec, UsdtSpec},
 };
 use std::{path::PathBuf, time::Duration};
@@ -33,6 +33,19 @@ pub(crate) struct TargetArgs {
     /// be a glob; `hz-trace probes --usdt BINARY` lists them
     #[arg(long = "usdt", value_name = "BINARY:PROVIDER:NAME")]
     usdts: Vec<UsdtSpec>,
+    /// With the probe oncpu: samples a second on each CPU
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value_t = DEFAULT_SAMPLE_HZ)]
+    sample_hz: u32,
+    /// With the probe offcpu: leave out shorter times off a CPU, e.g. 1ms. Saves records, not the
+    /// taking of stacks
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0")]
+    off_min: Duration,
+    /// With the probe offcpu: record one of so many times off a CPU, which bounds its cost
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
+    off_one_in: u32,
+    /// Follow frame pointers only, as if files said nothing of how to leave their functions
+    #[arg(long)]
+    frame_pointers: bool,
     /// Stop after this long, e.g. 10, 500ms, 2m [default: until Ctrl-C or the target ends]
     #[arg(short, long, value_name = "SECONDS", value_parser = recording_duration)]
     duration: Option<Duration>,
@@ -76,6 +89,10 @@ impl TargetArgs {
             probes: self.probes.unwrap_or(usual),
             uprobes: self.uprobes,
             usdts: self.usdts,
+            sample_hz: self.sample_hz,
+            off_min: self.off_min,
+            off_one_in: self.off_one_in,
+            has_rows: !self.frame_pointers,
             duration: self.duration,
             ring_bytes: usize::from(self.ring_size) << 20,
             is_verbose: self.verbose > 1,

@@ -28,6 +28,19 @@ impl KernelTypes {
         self.tracepoint_args(name).is_some()
     }
 
+    /// Where the member `field` of the struct `name` is in it, in bytes; `None` if it has none, or one
+    /// of bits.
+    #[must_use]
+    pub fn member_offset(&self, name: &str, field: &str) -> Option<u32> {
+        let whole: types::Struct<'_> = self.btf.type_by_name(name)?;
+        let mut members = whole.iter();
+        let member = members.find(|member| member.name.is_some_and(|found| found == field))?;
+        match member.attr {
+            types::MemberAttr::Normal { offset } => Some(offset / 8),
+            types::MemberAttr::BitField { .. } => None,
+        }
+    }
+
     /// Number of arguments that the tracepoint `name` passes to a program.
     #[must_use]
     pub fn tracepoint_args(&self, name: &str) -> Option<usize> {

@@ -32,6 +32,9 @@ pub(super) const STREAM_NET_SAMPLES: u16 = 0x8011;
 /// The stream of what hz itself says of sockets.
 pub(super) const STREAM_NET_HOST: u16 = 0x8012;
 
+/// The stream of stacks and what names them.
+pub(super) const STREAM_STACKS: u16 = 0x8020;
+
 /// The first stream of async runtimes: one for each of their processes and each ring.
 pub(super) const STREAM_RUNTIMES: u16 = 0x9000;
 

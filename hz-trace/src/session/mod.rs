@@ -10,6 +10,7 @@ mod net;
 mod observer;
 mod own;
 mod runtimes;
+mod stacks;
 pub(crate) mod target;
 mod user_probes;
 
@@ -57,6 +58,10 @@ const MEASURED: Duration = Duration::from_millis(100);
 /// two CPUs.
 pub const DEFAULT_RING_BYTES: usize = 32 << 20;
 
+/// Samples a second on each CPU by default: not 100, which would keep step with what is done 100 times a
+/// second.
+pub const DEFAULT_SAMPLE_HZ: u32 = 99;
+
 /// What to record, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -70,6 +75,14 @@ pub struct Settings {
     pub uprobes: Vec<UprobeSpec>,
     /// Statically defined probes (USDT) to observe.
     pub usdts: Vec<UsdtSpec>,
+    /// For `oncpu`: samples a second on each CPU.
+    pub sample_hz: u32,
+    /// For `offcpu`: shorter times off a CPU are left out, which saves records.
+    pub off_min: Duration,
+    /// For `offcpu`: one of so many is recorded, which bounds what taking stacks costs.
+    pub off_one_in: u32,
+    /// Whether stacks are unwound without frame pointers, by what files say of their functions.
+    pub has_rows: bool,
     /// When to stop; `None`: when told to, or when the target ends.
     pub duration: Option<Duration>,
     /// Memory of all rings together, in bytes.
@@ -92,6 +105,10 @@ impl Settings {
             probes: Selection::usual(),
             uprobes: Vec::new(),
             usdts: Vec::new(),
+            sample_hz: DEFAULT_SAMPLE_HZ,
+            off_min: Duration::ZERO,
+            off_one_in: 1,
+            has_rows: true,
             duration: None,
             ring_bytes: DEFAULT_RING_BYTES,
             is_verbose: false,
@@ -139,10 +156,6 @@ pub fn record<W: Write + Send + 'static>(
     out: W,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, RecordError> {
-    // Their records are known, their programs are still to come.
-    if let Some(probe) = ["oncpu", "offcpu"].into_iter().find(|name| settings.probes.has(name)) {
-        return Err(StartError::NotBuilt { probe }.into());
-    }
     let own = OwnMeter::start();
     let attached = settings.target.resolve(settings.follow_children)?;
     let sched = Sched::load(&SchedSettings {
@@ -174,6 +187,7 @@ fn chosen(
         let processes = processes.as_ref().map(AsFd::as_fd);
         chosen.push(Box::new(NetCollect::load(scope, processes)?));
     }
+    chosen.extend(stacks::load(settings, scope, sched)?);
     Ok(chosen)
 }
 

@@ -1,0 +1,370 @@
+//! Stacks in recordings of the running kernel, against what their threads know of themselves.
+
+#![expect(clippy::unwrap_used, reason = "a test dies where it fails, its helpers too")]
+
+#[path = "support/live.rs"]
+#[expect(dead_code, reason = "other tests need the rest")]
+mod live;
+
+use hz_probes_ebpf::{
+    CpuSample, Kind, MappedFile, Mapping, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL, OFF_UNFINISHED,
+    OFF_WOKEN, OffCpu, StackEnd,
+};
+use hz_trace::{
+    decode::Event,
+    probe::Selection,
+    session::{DEFAULT_SAMPLE_HZ, Settings, TargetSpec},
+};
+use live::{Reaped, Recorded, alone, own_process, own_tid, record, record_while, wait_until};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hint::black_box,
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Often enough for figures that do not depend on chance.
+const SAMPLE_HZ: u32 = 4999;
+
+/// A whole stack.
+#[derive(Clone, Debug)]
+struct Stack {
+    pid: u32,
+    user: Vec<u64>,
+    kernel: Vec<u64>,
+    user_end: StackEnd,
+    guessed: u8,
+}
+
+/// What a recording has of stacks.
+#[derive(Debug, Default)]
+struct Found {
+    stacks: HashMap<u64, Stack>,
+    samples: Vec<CpuSample>,
+    off: Vec<OffCpu>,
+    mappings: Vec<Mapping>,
+    files: Vec<MappedFile>,
+}
+
+fn found(recorded: &Recorded) -> Found {
+    let mut found = Found::default();
+    let mut parts: HashMap<u64, BTreeMap<u32, hz_probes_ebpf::StackTrace>> = HashMap::new();
+    for event in recorded.recording.events().map(Result::unwrap) {
+        match event {
+            Event::StackTrace(part) => {
+                parts.entry(part.id).or_default().insert(part.header.arg, part);
+            }
+            Event::CpuSample(sample) => found.samples.push(sample),
+            Event::OffCpu(off) => found.off.push(off),
+            Event::Mapping(mapping) => found.mappings.push(mapping),
+            Event::MappedFile(file) => found.files.push(file),
+            _ => {}
+        }
+    }
+    for (id, parts) in parts {
+        let first = parts.values().next().unwrap();
+        let (kernel, user) = (usize::from(first.kernel_frames), usize::from(first.user_frames));
+        let addresses: Vec<u64> = parts.values().flat_map(|part| part.addresses).collect();
+        let stack = Stack {
+            pid: first.header.pid,
+            kernel: addresses[..kernel].to_vec(),
+            user: addresses[kernel..kernel + user].to_vec(),
+            user_end: StackEnd::from_wire(first.user_end).unwrap(),
+            guessed: first.guessed_frames,
+        };
+        found.stacks.insert(id, stack);
+    }
+    found
+}
+
+fn with(probes: &[&str], settings: Settings) -> Settings {
+    let probes = probes.iter().try_fold(Selection::none(), |all, name| all.with(name)).unwrap();
+    Settings { probes, ..settings }
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// Every counter of the ledger explains every run, and nothing was lost.
+fn assert_accounted(recorded: &Recorded) {
+    let state = &recorded.outcome.state;
+    for row in state.ledger.iter().filter(|row| row.seen > 0) {
+        let explained = row.submitted + row.filtered + row.ring_full + row.read_failed;
+        assert_eq!(row.seen, explained, "{row:?}");
+        assert_eq!(row.lost(), 0, "{row:?}");
+    }
+}
+
+#[inline(never)]
+fn work(units: u64) -> u64 {
+    let mut sum = 0_u64;
+    for unit in 0..units * 20_000 {
+        sum = black_box(sum.wrapping_mul(31).wrapping_add(unit));
+    }
+    sum
+}
+
+macro_rules! parts_of_the_work {
+    ($($name:ident)*) => {$(
+        #[inline(never)]
+        fn $name(units: u64) -> u64 {
+            black_box(work(units)) ^ black_box(u64::from(line!()) + stringify!($name).len() as u64)
+        }
+    )*};
+}
+parts_of_the_work!(sixty thirty ten_of_a_hundred);
+
+/// Whether the stack goes through a function, which is no longer than 256 bytes.
+fn goes_through(stack: &Stack, function: fn(u64) -> u64) -> bool {
+    let start = function as usize as u64;
+    stack.user.iter().any(|address| (start..start + 256).contains(address))
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn samples_have_the_shares_of_functions_and_add_up_to_the_cpu_time() {
+    let _alone = alone();
+    let settings = Settings { sample_hz: SAMPLE_HZ, ..with(&["oncpu"], own_process()) };
+    let (recorded, (tid, cpu)) = record_while(&settings, || {
+        let (start, before) = (Instant::now(), thread_cpu());
+        while start.elapsed() < Duration::from_secs(4) {
+            black_box((sixty(6), thirty(3), ten_of_a_hundred(1)));
+        }
+        (own_tid(), thread_cpu() - before)
+    });
+    let found = found(&recorded);
+    assert_accounted(&recorded);
+    let own: Vec<_> = found.samples.iter().filter(|sample| sample.header.tid == tid).collect();
+    let total: u64 = own.iter().map(|sample| sample.period).sum();
+    let ratio = Duration::from_nanos(total).as_secs_f64() / cpu.as_secs_f64();
+    assert!((ratio - 1.0).abs() < 0.02, "{total} ns of samples, {cpu:?} of CPU time");
+    let share = |function: fn(u64) -> u64| {
+        let through =
+            own.iter().filter(|sample| goes_through(&found.stacks[&sample.stack], function));
+        through.count() as f64 / own.len() as f64 * 100.0
+    };
+    let shares = [share(sixty), share(thirty), share(ten_of_a_hundred)];
+    for (share, expected) in shares.into_iter().zip([60.0, 30.0, 10.0]) {
+        assert!((share - expected).abs() < 2.0, "{shares:?}");
+    }
+    // Every sample's process has told where its code is.
+    let pids: BTreeSet<u32> = found.mappings.iter().map(|mapping| mapping.header.pid).collect();
+    assert!(own.iter().all(|sample| pids.contains(&sample.header.pid)), "{pids:?}");
+    let sample_cost = recorded.outcome.state.bpf.iter().find(|cost| cost.program == "oncpu_sample");
+    let skipped = sample_cost.unwrap().skipped_by_kernel;
+    // A hypervisor that takes the CPU away skips some.
+    assert!(skipped * 10 < found.samples.len() as u64, "{skipped} samples were skipped");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn by_frame_pointers_alone_stacks_say_that_they_guess() {
+    let _alone = alone();
+    let settings = with(&["oncpu"], own_process());
+    let settings = Settings { sample_hz: SAMPLE_HZ, has_rows: false, ..settings };
+    let (recorded, tid) = record_while(&settings, || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(500) {
+            black_box(work(1));
+        }
+        own_tid()
+    });
+    let found = found(&recorded);
+    let own = found.samples.iter().filter(|sample| sample.header.tid == tid);
+    let stacks: Vec<_> = own.map(|sample| &found.stacks[&sample.stack]).collect();
+    assert!(!stacks.is_empty());
+    assert!(stacks.iter().all(|stack| stack.user_end == StackEnd::FramePointer), "{:?}", stacks[0]);
+    assert!(stacks.iter().all(|stack| usize::from(stack.guessed) == stack.user.len()));
+}
+
+/// Of the samples with a user stack: how many there are, the share of those that go to the outermost
+/// function without a guess, and how the others end.
+fn completeness(found: &Found, pid: Option<u32>) -> (usize, f64, BTreeMap<&'static str, usize>) {
+    let (mut all, mut complete, mut ends) = (0, 0, BTreeMap::new());
+    for sample in &found.samples {
+        let Some(stack) = found.stacks.get(&sample.stack) else { continue };
+        if stack.user.is_empty() || pid.is_some_and(|pid| stack.pid != pid) {
+            continue;
+        }
+        all += 1;
+        if stack.user_end == StackEnd::Outermost && stack.guessed == 0 {
+            complete += 1;
+        } else {
+            *ends.entry(stack.user_end.tag()).or_insert(0) += 1;
+        }
+    }
+    (all, f64::from(complete) / all.max(1) as f64, ends)
+}
+
+fn command(words: &[&str]) -> Settings {
+    Settings::new(TargetSpec::Command(words.iter().map(|word| (*word).to_owned()).collect()))
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn stacks_of_python_are_complete() {
+    let _alone = alone();
+    let script = "import time,json\nend=time.time()+4\nwhile time.time()<end: json.dumps([{'a':i} for i in range(500)])";
+    // It runs already, so that its tables are there when recording begins.
+    let child = Reaped(Command::new("python3").args(["-c", script]).spawn().unwrap());
+    let has_begun = || {
+        std::fs::read_to_string(format!("/proc/{}/maps", child.0.id())).unwrap().contains("json")
+    };
+    wait_until("python3 to have loaded what it needs", has_begun);
+    let settings = with(&["oncpu"], Settings::new(TargetSpec::Pids(vec![child.0.id()])));
+    let recorded = record(&Settings { sample_hz: 999, ..settings });
+    let found = found(&recorded);
+    assert_accounted(&recorded);
+    let (all, complete, ends) = completeness(&found, None);
+    assert!(all > 300, "{all} samples");
+    assert!(complete >= 0.99, "{complete} of {all} are complete, others end by {ends:?}");
+    assert!(found.files.iter().any(|file| file.build_id_bytes == 20), "{:?}", found.files);
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn time_off_the_cpu_is_the_rest_of_a_threads_time() {
+    let _alone = alone();
+    let settings = with(&["offcpu"], own_process());
+    let (recorded, threads) = record_while(&settings, || {
+        let spans = [10_u64, 25, 50].map(|sleep_ms| {
+            thread::spawn(move || {
+                let (start, before) = (Instant::now(), thread_cpu());
+                while start.elapsed() < Duration::from_secs(2) {
+                    thread::sleep(Duration::from_millis(sleep_ms));
+                    black_box(work(2));
+                }
+                let (wall, cpu) = (start.elapsed(), thread_cpu() - before);
+                (own_tid(), wall.saturating_sub(cpu))
+            })
+        });
+        spans.map(|span| span.join().unwrap())
+    });
+    let found = found(&recorded);
+    assert_accounted(&recorded);
+    for (tid, expected) in threads {
+        let own: Vec<_> = found.off.iter().filter(|off| off.header.tid == tid).collect();
+        let off: u64 = own.iter().map(|off| off.off_ns).sum();
+        let ratio = Duration::from_nanos(off).as_secs_f64() / expected.as_secs_f64();
+        assert!((ratio - 1.0).abs() < 0.01, "{off} ns recorded, {expected:?} true");
+        // clock_nanosleep
+        let asleep =
+            own.iter().filter(|off| off.header.arg & OFF_SYSCALL != 0 && off.syscall == 230);
+        assert!(asleep.clone().count() >= 30, "{own:?}");
+        for off in asleep.filter(|off| off.header.arg & OFF_PREEMPTED == 0) {
+            assert!(off.header.arg & OFF_WOKEN != 0 && off.runq_ns < off.off_ns, "{off:?}");
+            let stack = &found.stacks[&off.stack];
+            assert!(!stack.kernel.is_empty() && stack.user.len() > 3, "{stack:?}");
+            assert_eq!((stack.user_end, stack.guessed), (StackEnd::Outermost, 0), "{stack:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_thread_that_waits_for_a_lock_names_it_and_who_released_it() {
+    let _alone = alone();
+    let settings = with(&["offcpu"], own_process());
+    let (recorded, (lock, holder, waiter)) = record_while(&settings, || {
+        let lock = Arc::new(Mutex::new(0));
+        let held = lock.lock().unwrap();
+        let theirs = Arc::clone(&lock);
+        let waiting = thread::spawn(move || {
+            *theirs.lock().unwrap() += 1;
+            own_tid()
+        });
+        thread::sleep(Duration::from_millis(300));
+        drop(held);
+        let waiter = waiting.join().unwrap();
+        // The word that is waited for is in the lock.
+        (Arc::as_ptr(&lock) as usize as u64, own_tid(), waiter)
+    });
+    let found = found(&recorded);
+    let is_wait = |off: &&OffCpu| off.header.tid == waiter && off.header.arg & OFF_LOCK != 0;
+    let wait = found.off.iter().find(is_wait).expect("the wait was recorded");
+    assert!((lock..lock + 16).contains(&wait.args[0]), "{:#x} is not at {lock:#x}", wait.args[0]);
+    assert!((250_000_000..400_000_000).contains(&wait.off_ns), "{wait:?}");
+    assert_eq!(wait.waker_tid, holder, "{wait:?}");
+    assert!(found.stacks[&wait.waker_stack].user.len() > 3);
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_thread_that_is_off_at_the_end_is_told_and_short_times_are_not() {
+    let _alone = alone();
+    let settings = with(&["offcpu"], own_process());
+    let settings = Settings { off_min: Duration::from_millis(20), ..settings };
+    let (recorded, (sleeper, short)) = record_while(&settings, || {
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            tell.send(own_tid()).unwrap();
+            thread::sleep(Duration::from_secs(60));
+        });
+        let sleeper = told.recv().unwrap();
+        for _ in 0..50 {
+            thread::sleep(Duration::from_millis(2));
+        }
+        (sleeper, own_tid())
+    });
+    let found = found(&recorded);
+    let unfinished = found.off.iter().find(|off| off.header.tid == sleeper).unwrap();
+    assert!(
+        unfinished.header.arg & OFF_UNFINISHED != 0 && unfinished.off_ns > 90_000_000,
+        "{unfinished:?}"
+    );
+    let shorts = found.off.iter().filter(|off| off.header.tid == short && off.off_ns < 20_000_000);
+    assert_eq!(shorts.count(), 0);
+    let row = recorded.outcome.state.ledger.iter().find(|row| row.site == "offcpu_return").unwrap();
+    assert!(row.filtered >= 40, "{row:?}");
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn code_that_is_loaded_while_recording_is_told_and_unwound() {
+    let _alone = alone();
+    // The shell becomes another program, in a process of its own.
+    let script = "sleep 0.3; python3 -c 'import time,zlib\nend=time.time()+8\nd=b\"x\"*100000\nwhile time.time()<end: zlib.compress(d)'; true";
+    let settings = with(&["oncpu"], command(&["sh", "-c", script]));
+    let recorded = record(&Settings { sample_hz: 999, ..settings });
+    let found = found(&recorded);
+    let name = |file: &MappedFile| String::from_utf8_lossy(&file.path).into_owned();
+    let zlib =
+        found.files.iter().find(|file| name(file).contains("libz.so")).expect("libz was loaded");
+    let mapping =
+        found.mappings.iter().find(|mapping| mapping.header.arg == zlib.header.arg).unwrap();
+    let inside: Vec<_> = found
+        .stacks
+        .values()
+        .filter(|stack| {
+            stack.user.first().is_some_and(|pc| (mapping.start..mapping.end).contains(pc))
+        })
+        .collect();
+    assert!(inside.len() > 3, "{} stacks in libz", inside.len());
+    let complete = inside.iter().filter(|stack| stack.user_end == StackEnd::Outermost).count();
+    // Its table is made meanwhile, by a program that was not optimised.
+    assert!(complete > 0, "none of {} is complete", inside.len());
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn the_usual_rate_samples_all_threads_of_the_system() {
+    let _alone = alone();
+    let settings = with(&["oncpu"], Settings::new(TargetSpec::WholeSystem));
+    let (recorded, tid) = record_while(&settings, || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(1) {
+            black_box(work(1));
+        }
+        own_tid()
+    });
+    let found = found(&recorded);
+    assert_accounted(&recorded);
+    assert!(found.samples.iter().any(|sample| sample.header.tid == tid));
+    let period = 1_000_000_000 / u64::from(DEFAULT_SAMPLE_HZ);
+    assert!(found.samples.iter().all(|sample| sample.period == period && sample.header.tid != 0));
+    assert!(found.samples.iter().all(|sample| sample.header.kind == Kind::CpuSample as u16));
+}
