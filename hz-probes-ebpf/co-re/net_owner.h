@@ -155,23 +155,22 @@ static __always_inline void note_send(struct socket_state *state, __u32 seq, __u
 	state->next++;
 }
 
-/* Who queued the byte `seq`: the last that began at or before it. */
+/* Who queued the byte `seq`: the last that began at or before it. From the newest on, and out at the
+ * first that fits: what a comparison of all would ask of the verifier is too much for Linux 6.1. */
 static __always_inline const struct sent *sender_of(const struct socket_state *state, __u32 seq)
 {
-	const struct sent *found = NULL;
-	__u32 nearest = 1U << 31;
-	int place;
+	__u32 next = state->next;
+	__u32 back;
 
-	for (place = 0; place < SENDS; place++) {
-		const struct sent *entry = &state->sends[place];
-		__u32 distance = seq - entry->seq;
+	for (back = 1; back <= SENDS; back++) {
+		const struct sent *entry = &state->sends[(next - back) & (SENDS - 1)];
 
-		if (place < (int)state->next && entry->time_ns && distance < nearest) {
-			nearest = distance;
-			found = entry;
-		}
+		if (back > next)
+			return NULL;
+		if ((__s32)(seq - entry->seq) >= 0)
+			return entry;
 	}
-	return found;
+	return NULL;
 }
 
 static __always_inline int on_send(struct sock *sk, __u32 back)

@@ -25,7 +25,7 @@ use zerocopy::IntoBytes as _;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// A look may take one part of this many of a CPU: with many sockets looks become rare.
-const LOOK_SHARE: u32 = 200;
+const LOOK_SHARE: u32 = 100;
 
 /// Names of reasons: their table, the kernel's type, and what all of its names begin with.
 const REASONS: [(u32, &str, &str); 2] = [
