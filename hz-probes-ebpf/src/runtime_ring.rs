@@ -23,8 +23,9 @@
 //! **Leases**: a reader takes a slot by compare-and-swap of `pid` from 0, writes `start_ticks`,
 //! `kinds` and last `deadline_ns` (release), adds 1 to [`RingPage::leases_changed`] and wakes its
 //! futex; then it moves the deadline on, at least each second, by compare-and-swap from what it
-//! wrote or found last: 0 there means that the lease is over, and that it must take another. To end
-//! it, it stores 0 into `kinds`, `deadline_ns` and last `pid`, and wakes the futex. The runtime
+//! wrote or found last: 0 there, or another's `pid`, means that the lease is over, and that it must
+//! take another. To end it, it moves the deadline to 0 in the same way, stores 0 into `kinds` and last
+//! `pid`, and wakes the futex. The runtime
 //! turns on what the live leases ask for, ends those whose deadline has passed (0 into
 //! `deadline_ns` by compare-and-swap, then `kinds`, then `pid`) and moves deadlines that are further
 //! away than [`LEASE_MAX_NS`] back to there.

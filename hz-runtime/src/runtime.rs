@@ -4,14 +4,13 @@ use crate::blocking::Pool;
 use crate::clock;
 use crate::handle::{EnterGuard, Handle};
 use crate::join::JoinHandle;
-use crate::scheduler::{Core, Mode, ModeError, Schedule, current_worker};
+use crate::scheduler::{Core, Mode, ModeError, Schedule, Signal, current_worker};
 use crate::task::TaskMeta;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::{fmt, io};
 
 /// What a runtime is to be like.
@@ -273,7 +272,7 @@ impl Runtime {
             Ok(output) => return output,
             Err(future) => future,
         };
-        let signal = Arc::new(Signal { thread: thread::current(), is_set: AtomicBool::new(false) });
+        let signal = Arc::new(Signal::of_this_thread());
         let waker = Waker::from(Arc::clone(&signal));
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
@@ -306,32 +305,5 @@ impl Drop for Runtime {
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").field("workers", &self.threads.len()).finish_non_exhaustive()
-    }
-}
-
-/// Wakes the thread that blocks on a future.
-struct Signal {
-    thread: Thread,
-    is_set: AtomicBool,
-}
-
-impl Signal {
-    fn wait(&self) {
-        // `park` may return for no reason.
-        while !self.is_set.swap(false, Ordering::Acquire) {
-            thread::park();
-        }
-    }
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_set.swap(true, Ordering::Release) {
-            self.thread.unpark();
-        }
     }
 }

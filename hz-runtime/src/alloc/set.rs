@@ -162,4 +162,20 @@ mod models {
             assert!(!set.may_hold(16), "a count is left");
         });
     }
+
+    #[test]
+    fn two_that_are_entered_at_once_are_both_found() {
+        loom::model(|| {
+            let set = Arc::new(Set::<1, 1>::new());
+            let other = thread::spawn({
+                let set = Arc::clone(&set);
+                move || assert!(set.insert(16))
+            });
+            assert!(set.insert(32));
+            other.join().unwrap();
+            assert!(set.may_hold(16) && set.remove(16), "the first was written over");
+            assert!(set.may_hold(32) && set.remove(32), "the second was written over");
+            assert!(!set.may_hold(16), "a count is left");
+        });
+    }
 }

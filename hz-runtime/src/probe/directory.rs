@@ -64,6 +64,10 @@ impl TaskWords {
     }
 
     /// The poll is over and the task waits, unless it was woken meanwhile.
+    ///
+    /// A wake-up between the load and the store is not seen here, and the task is called idle until
+    /// its next poll: to see it would cost each poll an exchange. In this crate's executor there is none,
+    /// since a task that is woken in its poll is marked after it.
     #[inline]
     pub(super) fn poll_pends(&self, worker: u32, has_told: bool) {
         if !has_told {

@@ -4,6 +4,7 @@ use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::layout::{Layout, Sizes};
 use super::settings::Settings;
 use super::slots::FreeSlots;
+use super::taken::Taken;
 use super::words::{
     HeaderWords, LeaseWords, Page, PairWords, RecordWords, SiteWords, StackWords, TaskWords,
     TextWords,
@@ -62,8 +63,7 @@ pub(super) struct Memory {
     pub(super) sites: &'static [SiteWords],
     pub(super) stacks: &'static [StackWords],
     pub(super) flight_kinds: u64,
-    /// Bit set: the ring has a thread.
-    pub(super) taken_rings: Box<[AtomicU64]>,
+    pub(super) taken_rings: Taken,
     pub(super) free_slots: FreeSlots,
     pub(super) stack_index: stacks::Index,
 }
@@ -214,7 +214,7 @@ fn divide(fd: OwnedFd, base: NonNull<u8>, layout: Layout, flight_kinds: u64) -> 
         // SAFETY: as above.
         stacks: unsafe { part(base, layout.stacks, sizes.stacks) },
         flight_kinds,
-        taken_rings: (0..sizes.rings.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        taken_rings: Taken::new(sizes.rings),
         free_slots: FreeSlots::new(sizes.directory_slots),
         stack_index: stacks::Index::new(sizes.stacks),
     }

@@ -54,6 +54,8 @@ mod kinds;
 mod layout;
 mod lease;
 mod memory;
+#[cfg(all(test, hz_loom))]
+mod models;
 mod note;
 mod program;
 mod ring;
@@ -63,6 +65,7 @@ mod slots;
 mod stacks;
 mod status;
 mod tables;
+mod taken;
 mod task;
 mod thread;
 pub mod usdt;

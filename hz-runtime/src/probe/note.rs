@@ -40,27 +40,29 @@ impl WakeNote {
     #[inline]
     pub fn take_down(&self, task: TaskRef) {
         if is_on(Kind::TaskWake) {
-            self.write(task);
+            self.write(|| {
+                let running = thread::with(|local| local.current.get().task);
+                let cause = thread::with(|local| local.cause.get());
+                cause::record(cause, running, task.id())
+            });
         }
     }
 
     #[inline(never)]
-    fn write(&self, task: TaskRef) {
+    pub(super) fn write(&self, record: impl FnOnce() -> Record) {
         let claimed =
             self.state.compare_exchange(EMPTY, WRITING, Ordering::Acquire, Ordering::Relaxed);
         if claimed.is_err() {
             return;
         }
-        let running = thread::with(|local| local.current.get().task);
-        let cause = thread::with(|local| local.cause.get());
-        let Record { aux, arg, value, .. } = cause::record(cause, running, task.id());
+        let Record { aux, arg, value, .. } = record();
         self.aux.store(aux, Ordering::Relaxed);
         self.arg.store(arg, Ordering::Relaxed);
         self.value.store(value, Ordering::Relaxed);
         self.state.store(WRITTEN, Ordering::Release);
     }
 
-    fn read(&self, task: u64) -> Option<Record> {
+    pub(super) fn read(&self, task: u64) -> Option<Record> {
         (self.state.load(Ordering::Acquire) == WRITTEN).then(|| Record {
             aux: self.aux.load(Ordering::Relaxed),
             arg: self.arg.load(Ordering::Relaxed),

@@ -275,6 +275,12 @@ pub struct TaskRef {
 }
 
 impl TaskRef {
+    /// A task of a model, which has no place in the directory.
+    #[cfg(all(test, hz_loom))]
+    pub(crate) const fn of_model(id: u64) -> Self {
+        Self { id, words: None }
+    }
+
     /// The task's id.
     #[must_use]
     #[inline]

@@ -212,7 +212,7 @@ impl Local {
         let Some(memory) = memory::get() else { return };
         if let Some(writer) = writer {
             writer.header.owner_tid.store(0, Ordering::Release);
-            memory.release_ring(writer.index);
+            memory.taken_rings.release(writer.index);
             RINGS_GIVEN_BACK.fetch_add(1, Ordering::Relaxed);
         }
         self.give_slots(memory, 0, count);
@@ -332,27 +332,9 @@ impl Memory {
     fn claim_ring(
         &self,
     ) -> Option<(usize, &'static HeaderWords, &'static [super::words::RecordWords])> {
-        for (word_index, word) in self.taken_rings.iter().enumerate() {
-            let mut taken = word.load(Ordering::Relaxed);
-            while taken != u64::MAX {
-                let bit = taken.trailing_ones();
-                let index = word_index * 64 + bit as usize;
-                let (header, slots) = self.ring(index)?;
-                let claimed = taken | 1 << bit;
-                // Acquire: the head that the ring's last writer left.
-                match word.compare_exchange(taken, claimed, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => return Some((index, header, slots)),
-                    Err(found) => taken = found,
-                }
-            }
-        }
-        None
-    }
-
-    fn release_ring(&self, index: usize) {
-        if let Some(word) = self.taken_rings.get(index / 64) {
-            word.fetch_and(!(1 << (index % 64)), Ordering::Release);
-        }
+        let index = self.taken_rings.claim()?;
+        let (header, slots) = self.ring(index)?;
+        Some((index, header, slots))
     }
 }
 

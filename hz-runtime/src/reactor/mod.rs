@@ -19,9 +19,12 @@
 
 mod context;
 mod dispatch;
+#[cfg(all(test, hz_loom))]
+mod models;
 mod readiness;
 mod source;
 mod timers;
+mod turn;
 mod worker;
 
 pub(crate) use context::current;

@@ -6,12 +6,11 @@
 //! entries are such, they are swept, so that a removal costs constant time in the mean.
 
 use crate::probe::{self, Cause};
+use crate::scheduler::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::scheduler::virtual_time::now_ns;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 /// Fewer removed entries than this are not swept.
@@ -65,7 +64,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::default(), next_ns: AtomicU64::new(u64::MAX) }
+        Self { inner: Mutex::new(Inner::default()), next_ns: AtomicU64::new(u64::MAX) }
     }
 
     pub(super) fn next_ns(&self) -> u64 {
@@ -129,7 +128,7 @@ impl Timers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -2,24 +2,18 @@
 
 use super::dispatch::Sources;
 use super::timers::Timers;
+use super::turn::Turn;
 use crate::clock::now_ns;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Events that one turn takes at most; the rest is for the next one.
 const EVENTS: usize = 256;
 /// Names the eventfd among the events; no file has it.
 const NOTIFY: u64 = u64::MAX;
-
-/// The worker is outside its turn.
-const BUSY: u8 = 0;
-/// It waits, or is about to.
-const IN_TURN: u8 = 1;
-/// It was notified: its turn ends, or the next one does not wait.
-const NOTIFIED: u8 = 2;
 
 /// What belongs to one worker. Alone in its cache lines: the others look at it only when idle.
 #[derive(Debug)]
@@ -27,7 +21,7 @@ const NOTIFIED: u8 = 2;
 pub(super) struct Worker {
     epoll: OwnedFd,
     eventfd: OwnedFd,
-    state: AtomicU8,
+    turn: Turn,
     /// When it last left its turn, or looked without waiting; ns of `CLOCK_MONOTONIC`.
     left_ns: AtomicU64,
     /// When a turn of it last found something; ns of `CLOCK_MONOTONIC`.
@@ -45,7 +39,7 @@ impl Worker {
         Ok(Self {
             epoll,
             eventfd,
-            state: AtomicU8::new(BUSY),
+            turn: Turn::new(),
             left_ns: AtomicU64::new(now_ns()),
             active_ns: AtomicU64::new(now_ns()),
             sources: Sources::default(),
@@ -58,7 +52,7 @@ impl Worker {
     }
 
     pub(super) fn notify(&self) {
-        if self.state.swap(NOTIFIED, Ordering::SeqCst) == IN_TURN {
+        if self.turn.notify() {
             self.write_eventfd();
         }
     }
@@ -76,7 +70,7 @@ impl Worker {
     }
 
     pub(super) fn is_in_turn(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == IN_TURN
+        self.turn.is_on()
     }
 
     pub(super) fn was_active_since(&self, ns: u64) -> bool {
@@ -91,25 +85,20 @@ impl Worker {
 
     /// Whether it has been outside its turn for `stuck_ns` while there is something to turn for.
     pub(super) fn is_stuck(&self, now: u64, stuck_ns: u64) -> bool {
-        let is_busy = self.state.load(Ordering::Relaxed) != IN_TURN;
+        let is_busy = !self.turn.was_on();
         let has_work = !self.sources.is_empty() || self.timers.next_ns() <= now;
         is_busy && has_work && now.saturating_sub(self.left_ns.load(Ordering::Relaxed)) >= stuck_ns
     }
 
     /// Says that the worker is going to wait; false if it has been notified, which it then has heard.
     pub(super) fn begin_turn(&self) -> bool {
-        let order = (Ordering::SeqCst, Ordering::SeqCst);
-        let begun = self.state.compare_exchange(BUSY, IN_TURN, order.0, order.1);
-        if begun.is_err() {
-            self.state.store(BUSY, Ordering::SeqCst);
-        }
-        begun.is_ok()
+        self.turn.begin()
     }
 
     /// Says that the worker has waited, and returns whether it was notified.
     pub(super) fn end_turn(&self) -> bool {
         self.left_ns.store(now_ns(), Ordering::Relaxed);
-        self.state.swap(BUSY, Ordering::SeqCst) == NOTIFIED
+        self.turn.end()
     }
 
     /// Wakes who can be woken now.

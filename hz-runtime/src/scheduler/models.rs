@@ -2,9 +2,13 @@
 //! `RUSTFLAGS="--cfg hz_loom" cargo test -p hz-runtime --release --lib scheduler::models`.
 
 use super::idle::Idle;
+use super::registry::Shard;
+use super::signal::Signal;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use loom::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
 use loom::thread;
+use std::sync::{Arc as StdArc, Weak};
+use std::task::{Wake, Waker};
 
 /// A worker looks for a task and finds none; meanwhile another thread makes one visible. Either the
 /// worker sees it before it sleeps, or the other thread picks the worker.
@@ -28,5 +32,89 @@ fn no_task_is_left_to_a_sleeping_worker() {
         let sees = task.load(SeqCst);
         let picked = spawner.join().expect("it does not panic");
         assert!(sees || picked == Some(0), "the worker sleeps beside a task");
+    });
+}
+
+/// Two workers look for a task and find none; meanwhile another thread makes one visible.
+#[test]
+fn of_two_workers_one_is_awake_for_the_task() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let idle = Arc::new(Idle::new(2));
+        let task = Arc::new(AtomicBool::new(false));
+        let workers: Vec<_> = (0..2)
+            .map(|worker| {
+                let (idle, task) = (Arc::clone(&idle), Arc::clone(&task));
+                thread::spawn(move || {
+                    let is_searching = idle.start_searching();
+                    if is_searching && task.load(SeqCst) {
+                        return true;
+                    }
+                    let must_look = idle.park(worker, is_searching);
+                    fence(SeqCst);
+                    must_look && task.load(SeqCst)
+                })
+            })
+            .collect();
+        task.store(true, SeqCst);
+        let picked = idle.pick();
+        let seen = workers.into_iter().filter_map(|worker| worker.join().unwrap().then_some(()));
+        assert!(seen.count() > 0 || picked.is_some(), "both sleep beside a task");
+    });
+}
+
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: StdArc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// The runtime is closed while a task is spawned: its future must be dropped, by whoever.
+#[test]
+fn a_task_is_refused_by_a_closed_runtime_or_woken_to_end() {
+    loom::model(|| {
+        let shard = Arc::new(Shard::new(Weak::new()));
+        let closer = thread::spawn({
+            let shard = Arc::clone(&shard);
+            move || {
+                shard.close().into_iter().for_each(Waker::wake);
+                shard.is_over()
+            }
+        });
+        let bell = StdArc::new(Bell(AtomicBool::new(false)));
+        let place = shard.insert(Waker::from(StdArc::clone(&bell)));
+        let was_over = closer.join().unwrap();
+        assert!(shard.is_closed());
+        let Ok(place) = place else {
+            assert!(was_over, "what was refused is not waited for");
+            return;
+        };
+        assert!(bell.0.load(SeqCst), "it lives on in a closed runtime");
+        assert!(!was_over, "its end is waited for");
+        shard.remove(place);
+        assert!(shard.is_over());
+    });
+}
+
+/// A thread in `block_on` is woken while it goes to sleep.
+#[test]
+fn a_thread_that_blocks_on_a_future_hears_of_a_wake_up_that_comes_before_its_sleep() {
+    loom::model(|| {
+        let signal = StdArc::new(Signal::of_this_thread());
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let waker = thread::spawn({
+            let (waker, is_ready) = (Waker::from(StdArc::clone(&signal)), Arc::clone(&is_ready));
+            move || {
+                is_ready.store(true, Relaxed);
+                waker.wake();
+            }
+        });
+        // One that nobody wakes is a deadlock, which loom finds.
+        signal.wait();
+        assert!(is_ready.load(Relaxed), "it was woken before there was anything to see");
+        waker.join().unwrap();
     });
 }

@@ -1,4 +1,8 @@
 //! A worker's own queues.
+//!
+//! The deques are crossbeam's, which have no configuration for loom: no model covers them. What
+//! `scheduler::models` covers is what is built around them, who is woken for what is in them; the
+//! whole is covered by the tests in `tests/executor.rs`, on threads.
 
 use super::cell::Job;
 use super::slot::Slot;

@@ -1,9 +1,9 @@
 //! The live tasks, so that they can be cancelled.
 
 use super::Core;
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, lock};
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Weak;
 use std::task::Waker;
 
 /// No place in a registry.
@@ -35,7 +35,7 @@ enum Entry {
 }
 
 impl Shard {
-    pub(crate) const fn new(core: Weak<Core>) -> Self {
+    pub(crate) fn new(core: Weak<Core>) -> Self {
         let tasks = Tasks { entries: Vec::new(), first_free: NOWHERE, live: 0 };
         let tasks = CachePadded::new(Mutex::new(tasks));
         Self { tasks, core, is_closed: AtomicBool::new(false) }
@@ -47,7 +47,7 @@ impl Shard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
 
     /// Takes a task in and says where it is; refused once closed.

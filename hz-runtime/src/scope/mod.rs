@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(test, hz_loom))]
+mod models;
 mod node;
 mod unfinished;
 mod wait;
