@@ -24,7 +24,7 @@ pub use event::{
     STACK_ADDRESSES, STACK_PART, SWITCH_PREEMPTED, StackEnd, StackSite, StackTrace, Switch,
     THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
     UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite, WAKING_HARDIRQ,
-    WAKING_SOFTIRQ, Wakeup, Waking, net, runtime,
+    WAKING_SOFTIRQ, Wakeup, Waking, net, net_host, runtime,
 };
 pub use loss::{Loss, Site};
 pub use unwind::{

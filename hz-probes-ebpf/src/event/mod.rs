@@ -1,6 +1,7 @@
 //! The records, one file per family.
 
 pub mod net;
+pub mod net_host;
 pub mod runtime;
 mod sched;
 mod stack;
@@ -92,6 +93,7 @@ macro_rules! kinds {
             pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
             pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
             pub(super) use super::net::{NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetReset, NetRetransmit, NetSample, NetSocket, NetState, NetSynAck, NetWindow};
+            pub(super) use super::net_host::{HostDevice, HostPorts, HostQueue, HostSocket, HostUnix, NetCounters};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
             pub(super) use super::{CpuSample, MappedFile, Mapping, OffCpu, StackTrace};
             pub(super) use super::{Thread, UprobeHit as Uprobe, UsdtHit as Usdt, Wakeup, Wakeup as WakeupNew, Waking};
@@ -214,6 +216,18 @@ kinds! {
     NetName = 74, "net_name";
     /// Records of sockets that were lost: [`net::NetLost`].
     NetLost = 75, "net_lost";
+    /// A socket as it was: [`net_host::HostSocket`].
+    HostSocket = 80, "host_socket";
+    /// Connections from one address to another, counted: [`net_host::HostPorts`].
+    HostPorts = 81, "host_ports";
+    /// A queueing discipline: [`net_host::HostQueue`].
+    HostQueue = 82, "host_queue";
+    /// A network device: [`net_host::HostDevice`].
+    HostDevice = 83, "host_device";
+    /// A Unix socket as it was: [`net_host::HostUnix`].
+    HostUnix = 84, "host_unix";
+    /// What a network namespace has counted: [`net_host::NetCounters`].
+    NetCounters = 85, "net_counters";
     /// A stack that other records name: [`StackTrace`].
     StackTrace = 96, "stack_trace";
     /// A thread was on a CPU when a sample was due: [`CpuSample`].

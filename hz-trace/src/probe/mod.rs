@@ -3,6 +3,7 @@
 mod net;
 mod runtime;
 mod sched;
+mod sockets;
 mod stacks;
 mod uprobe;
 mod usdt;
@@ -43,6 +44,7 @@ pub static PROBES: &[&dyn Probe] = &[
     &usdt::Usdt,
     &runtime::Runtime,
     &net::Net,
+    &sockets::Sockets,
     &stacks::OnCpu,
     &stacks::OffCpu,
 ];

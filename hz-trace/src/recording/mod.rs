@@ -8,6 +8,7 @@ mod meta;
 mod reader;
 mod schema;
 mod schema_net;
+mod schema_net_host;
 mod writer;
 
 pub use meta::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, Target, UsdtName};

@@ -48,6 +48,6 @@ pub(super) fn own_fields(kind: Kind) -> Vec<Field> {
         Kind::NetLost => {
             fields!(NetLost: since_ns = "ns", count = "count")
         }
-        _ => Vec::new(),
+        kind => super::schema_net_host::own_fields(kind),
     }
 }

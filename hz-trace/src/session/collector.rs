@@ -34,6 +34,8 @@ pub(super) const STREAM_NET_HOST: u16 = 0x8012;
 
 /// The stream of stacks and what names them.
 pub(super) const STREAM_STACKS: u16 = 0x8020;
+/// The stream of what the kernel says of sockets and queues when it is asked.
+pub(super) const STREAM_SOCKETS: u16 = 0x8013;
 
 /// The first stream of async runtimes: one for each of their processes and each ring.
 pub(super) const STREAM_RUNTIMES: u16 = 0x9000;

@@ -10,6 +10,7 @@ mod net;
 mod observer;
 mod own;
 mod runtimes;
+mod sockets;
 mod stacks;
 pub(crate) mod target;
 mod user_probes;
@@ -31,6 +32,7 @@ use disk::Disk;
 use net::NetCollect;
 use own::OwnMeter;
 use runtimes::Runtimes;
+use sockets::SocketsCollect;
 use std::{
     cell::RefCell,
     io::{self, Write},
@@ -182,6 +184,9 @@ fn chosen(
     sched: &Sched,
 ) -> Result<Vec<Box<dyn Collect>>, StartError> {
     let mut chosen: Vec<Box<dyn Collect>> = Vec::new();
+    if settings.probes.has("sockets") {
+        chosen.push(Box::new(SocketsCollect::new(scope)));
+    }
     if settings.probes.has("net") {
         let processes = sched.processes();
         let processes = processes.as_ref().map(AsFd::as_fd);

@@ -5,6 +5,7 @@ mod bpf;
 mod command;
 mod net;
 mod net_setup;
+pub mod netlink;
 mod network_namespaces;
 mod processes;
 mod runtime_ring;
