@@ -1,3 +1,22 @@
-//! The live dashboard of hz. It shows what `hz-trace` records, while it happens; nothing is built
-//! yet.
+//! The live dashboard of hz: which task or thread is in trouble now, and why.
+//!
+//! State is apart from view: [`App::update`] changes, [`view::draw`] only reads. Figures are
+//! `hz_trace`'s; nothing here knows where they come from.
 #![forbid(unsafe_code)]
+
+mod app;
+mod cli;
+mod feed;
+mod history;
+mod keys;
+mod once;
+mod save;
+mod table;
+mod term;
+mod theme;
+pub mod view;
+pub mod warning;
+
+pub use app::{App, Effect, Msg, Panel};
+pub use cli::Cli;
+pub use theme::{Colours, Theme};

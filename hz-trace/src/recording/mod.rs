@@ -116,5 +116,20 @@ struct IndexEntry {
 }
 const _: () = assert!(size_of::<IndexEntry>() == 56);
 
+/// Compresses what is kept in memory for a while; [`decompress`] gives it back.
+#[must_use]
+pub fn compress(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = zstd::bulk::compress(bytes, 1).unwrap_or_default();
+    // It was made as long as the worst case.
+    packed.shrink_to_fit();
+    packed
+}
+
+/// What [`compress`] was given; `None` if that is not what these bytes are.
+#[must_use]
+pub fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
+    zstd::bulk::decompress(bytes, PAYLOAD_MAX_BYTES).ok()
+}
+
 #[cfg(test)]
 mod tests;
