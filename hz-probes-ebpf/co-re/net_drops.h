@@ -86,8 +86,8 @@ int net_drop(__u64 *ctx)
 	COUNT(ledger->seen);
 	/* Nothing was sent or received yet, or something that is no packet. */
 	if (!read_packet(&packet, skb) ||
-	    (CONFIG.filter != FILTER_ALL && !PORTS[packet.source_port] &&
-	     !PORTS[packet.destination_port])) {
+	    (CONFIG.filter != FILTER_ALL && !is_port_known(packet.source_port) &&
+	     !is_port_known(packet.destination_port))) {
 		COUNT(ledger->filtered);
 		return 0;
 	}

@@ -78,7 +78,7 @@ static __always_inline int on_reset(struct sock *sk, __u32 direction, __u32 reas
 	COUNT(ledger->seen);
 	state = bpf_sk_storage_get(&SOCKETS, sk, NULL, 0);
 	/* One that waits for its time to be over is no whole socket any more. */
-	if (!state && CONFIG.filter != FILTER_ALL && !PORTS[sk->__sk_common.skc_num]) {
+	if (!state && CONFIG.filter != FILTER_ALL && !is_port_known(sk->__sk_common.skc_num)) {
 		COUNT(ledger->filtered);
 		return 0;
 	}
