@@ -33,7 +33,7 @@ impl Probe for OnCpu {
     }
 
     fn cost(&self) -> &'static str {
-        "2 to 10 µs a sample"
+        "not measured yet"
     }
 }
 
@@ -66,6 +66,6 @@ impl Probe for OffCpu {
     }
 
     fn cost(&self) -> &'static str {
-        "1 to 5 µs a time off the CPU"
+        "not measured yet"
     }
 }
