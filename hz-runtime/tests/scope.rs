@@ -6,6 +6,7 @@ mod support;
 
 use hz_probes_ebpf::Kind;
 use hz_probes_ebpf::runtime::{END_CANCELLED, WAKE_CANCEL};
+use hz_probes_ebpf::runtime_ring::RingSlot;
 use hz_runtime::probe::{Activity, Wait};
 use hz_runtime::time::{sleep, timeout};
 use hz_runtime::{Runtime, Scope, TaskMeta, spawn, yield_now};
@@ -313,11 +314,16 @@ fn the_end_of_the_runtime_ends_a_scope_too() {
 fn the_probes_tell_a_cancellation() {
     let runtime = runtime(2);
     let scope = runtime.block_on(async { Scope::new("scope") });
-    let task = scope.spawn(pending::<()>());
     let mut reader = Reader::of(std::process::id()).unwrap();
-    reader.lease(&[Kind::TaskWake, Kind::TaskEnd]);
-    scope.cancel();
+    reader.lease(&[Kind::TaskWake, Kind::PollEnd, Kind::TaskEnd]);
+    let task = scope.spawn(pending::<()>());
     let id = task.id();
+    // One that has not been polled yet is in a queue: nobody has to wake it.
+    wait_until("the task's first poll is over", || {
+        let polled = |slot: &RingSlot| slot.task == id && slot.kind == Kind::PollEnd as u16;
+        reader.read().into_iter().flatten().any(|slot| polled(&slot))
+    });
+    scope.cancel();
     assert!(runtime.block_on(task).unwrap_err().is_cancelled());
     let mut told = Vec::new();
     wait_until("the task's end is told", || {
