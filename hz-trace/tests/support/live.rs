@@ -7,11 +7,12 @@ use hz_trace::{
     session::{self, Observer, Outcome, Progress, Settings, TargetSpec},
 };
 use rustix::{
-    process::Pid,
+    process::{Pid, Signal, kill_process_group},
     thread::{CpuSet, sched_setaffinity},
 };
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -140,6 +141,10 @@ pub(crate) struct Reaped(pub(crate) Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {
+        // A shell's group is its own, and has what it left in the background.
+        if let Ok(None) = self.0.try_wait() {
+            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -147,7 +152,8 @@ impl Drop for Reaped {
 
 /// Starts a shell script.
 pub(crate) fn shell(script: &str) -> Reaped {
-    Reaped(Command::new("sh").arg("-c").arg(script).spawn().expect("sh is there"))
+    let shell = Command::new("sh").arg("-c").arg(script).process_group(0).spawn();
+    Reaped(shell.expect("sh is there"))
 }
 
 /// The calling thread's id.
