@@ -29,11 +29,9 @@ impl Folder {
                     task.spans.last().map(|last| last.state) == Some(TaskState::Polling);
                 let index = TaskIndex(u32::try_from(place).unwrap_or(u32::MAX));
                 let now = self.task_now(index);
-                if !is_polled {
-                    // What was said during a poll whose end was lost is of no other poll.
-                    *now = TaskNow::default();
-                }
-                now.may_be_woken = true;
+                // What was said during a poll whose end was lost is of no other poll.
+                let said = if is_polled { *now } else { TaskNow::default() };
+                *now = said.after_loss();
             }
         }
     }

@@ -41,7 +41,15 @@ pub(super) struct TaskNow {
     waits: Option<Reason>,
     doubt: Doubt,
     /// Whether a wake-up may have been lost while it was polled.
-    pub(super) may_be_woken: bool,
+    may_be_woken: bool,
+}
+
+impl TaskNow {
+    /// What is still known once records were lost. The tiles were made anew, so that no doubt
+    /// finds the one it speaks of.
+    pub(super) fn after_loss(self) -> Self {
+        Self { doubt: Doubt::None, may_be_woken: true, ..self }
+    }
 }
 
 impl Folder {
