@@ -3,20 +3,16 @@
 use crate::handle::Handle;
 use crate::join::JoinError;
 use crate::probe::{self, Cause, Wait};
-use std::collections::{HashMap, VecDeque};
+use crate::scheduler::sync::{Condvar, Mutex, lock, thread};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 /// How long a thread waits for the next call before it ends.
 const IDLE: Duration = Duration::from_secs(10);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A queue of calls, and the threads that make them: started on demand, ended when idle.
 pub(crate) struct Pool {
@@ -32,7 +28,7 @@ struct State {
     queue: VecDeque<Box<dyn FnOnce() + Send>>,
     /// Threads that wait, those included that were notified and have not woken yet.
     idle: usize,
-    threads: HashMap<ThreadId, JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
     is_closed: bool,
 }
 
@@ -95,7 +91,7 @@ impl Pool {
         };
         // The others will make the call if the kernel gives no more threads.
         if let Ok(thread) = thread::Builder::new().name(self.thread_name.clone()).spawn(run) {
-            state.threads.insert(thread.thread().id(), thread);
+            state.threads.push(thread);
         }
     }
 
@@ -121,7 +117,9 @@ impl Pool {
             }
         }
         // Whoever closed it joins the threads that it has taken away.
-        let own = state.threads.remove(&thread::current().id());
+        let own = thread::current().id();
+        let place = state.threads.iter().position(|thread| thread.thread().id() == own);
+        let own = place.map(|place| state.threads.swap_remove(place));
         drop(state);
         drop(own);
     }
@@ -129,7 +127,7 @@ impl Pool {
     /// Cancels the calls that are queued, and waits for those that are being made.
     pub(crate) fn close(&self) {
         let own = thread::current().id();
-        for (_, thread) in self.stop().into_iter().filter(|(id, _)| *id != own) {
+        for thread in self.stop().into_iter().filter(|thread| thread.thread().id() != own) {
             // A thread of the pool does not panic: what its calls do is caught.
             let _ = thread.join();
         }
@@ -140,7 +138,7 @@ impl Pool {
         drop(self.stop());
     }
 
-    fn stop(&self) -> HashMap<ThreadId, JoinHandle<()>> {
+    fn stop(&self) -> Vec<thread::JoinHandle<()>> {
         let mut state = lock(&self.state);
         state.is_closed = true;
         let queue = std::mem::take(&mut state.queue);

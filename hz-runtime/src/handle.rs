@@ -3,6 +3,7 @@
 use crate::join::JoinHandle;
 use crate::probe::Spawn;
 use crate::scheduler::Core;
+use crate::scheduler::sync::thread_local;
 use crate::scope::Entrance;
 use crate::task::TaskMeta;
 use std::cell::RefCell;
@@ -53,7 +54,7 @@ impl Handle {
     /// This thread's runtime, if it has one.
     #[must_use]
     pub fn try_current() -> Option<Self> {
-        ENTERED.with_borrow(Clone::clone)
+        ENTERED.with(|entered| entered.borrow().clone())
     }
 
     /// Calls `f` with this thread's runtime.
@@ -61,7 +62,8 @@ impl Handle {
     pub(crate) fn with_current<R>(f: impl FnOnce(&Self) -> R) -> R {
         let caller = Location::caller();
         ENTERED
-            .with_borrow(|entered| {
+            .with(|entered| {
+                let entered = entered.borrow();
                 assert!(entered.is_some(), "no runtime is entered on this thread, at {caller}");
                 entered.as_ref().map(f)
             })
@@ -70,7 +72,7 @@ impl Handle {
 
     /// Makes this runtime the thread's current one until the guard is dropped.
     pub fn enter(&self) -> EnterGuard<'_> {
-        let previous = ENTERED.replace(Some(self.clone()));
+        let previous = ENTERED.with(|entered| entered.replace(Some(self.clone())));
         EnterGuard { previous, handle: PhantomData }
     }
 
@@ -159,7 +161,7 @@ impl Handle {
 
 impl Drop for EnterGuard<'_> {
     fn drop(&mut self) {
-        let left = ENTERED.replace(self.previous.take());
+        let left = ENTERED.with(|entered| entered.replace(self.previous.take()));
         drop(left);
     }
 }

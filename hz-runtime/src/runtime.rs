@@ -4,13 +4,14 @@ use crate::blocking::Pool;
 use crate::clock;
 use crate::handle::{EnterGuard, Handle};
 use crate::join::JoinHandle;
+use crate::scheduler::sync::thread;
 use crate::scheduler::{Core, Mode, ModeError, Schedule, Signal, current_worker};
 use crate::task::TaskMeta;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::thread::available_parallelism;
 use std::{fmt, io};
 
 /// What a runtime is to be like.
@@ -102,7 +103,7 @@ impl Builder {
     fn build_threads(self) -> Result<Runtime, BuildError> {
         let workers = match self.worker_threads {
             Some(workers) => workers.max(1),
-            None => thread::available_parallelism().map_or(1, usize::from),
+            None => available_parallelism().map_or(1, usize::from),
         };
         let thread_name = self.thread_name.as_ref().unwrap_or(&self.name);
         let blocking = Pool::new(thread_name, self.blocking_threads);

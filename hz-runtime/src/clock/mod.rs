@@ -4,12 +4,20 @@
 //! time of `clock_gettime`. The two are compared each half millisecond in which anybody asks; the
 //! largest difference that was found is [`error_ns`]. `HZ_CLOCK` chooses another [`Source`].
 
+#![cfg_attr(hz_shuttle, allow(dead_code, reason = "its time is made up"))]
+
 mod anchor;
 mod conversion;
 mod hpet;
+#[cfg(hz_shuttle)]
+mod model;
 mod source;
 mod sync;
 
+#[cfg(hz_shuttle)]
+pub use model::now_ns;
+#[cfg(hz_shuttle)]
+pub(crate) use model::passes;
 pub use source::{ClockError, Source, check, pair, source, stamp};
 
 #[cfg(not(hz_loom))]
@@ -20,7 +28,7 @@ static ANCHOR: anchor::Anchor = anchor::Anchor::new();
 /// On one thread it never goes back.
 #[must_use]
 #[inline]
-#[cfg(not(hz_loom))]
+#[cfg(not(any(hz_loom, hz_shuttle)))]
 pub fn now_ns() -> u64 {
     if source::is_tsc()
         && let Some(ns) = ANCHOR.ns(stamp(), 1)
@@ -31,7 +39,7 @@ pub fn now_ns() -> u64 {
 }
 
 #[inline(never)]
-#[cfg(not(hz_loom))]
+#[cfg(not(any(hz_loom, hz_shuttle)))]
 fn slow_now_ns() -> u64 {
     match source() {
         Source::Monotonic => monotonic_ns(),

@@ -6,10 +6,10 @@
 use super::readiness::{READ, READ_CLOSED, WRITE, WRITE_CLOSED};
 use super::source::Source;
 use crate::probe::{self, Cause};
+use crate::scheduler::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use rustix::event::epoll::{Event, EventFlags};
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Someone to wake, and the file's cause.
@@ -97,7 +97,7 @@ impl Sources {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -21,6 +21,8 @@ mod context;
 mod dispatch;
 #[cfg(all(test, hz_loom))]
 mod models;
+#[cfg_attr(hz_shuttle, path = "poller_model.rs")]
+mod poller;
 mod readiness;
 mod source;
 mod timers;
@@ -32,8 +34,8 @@ pub(crate) use source::Registration;
 pub(crate) use timers::TimerKey;
 
 use crate::clock::now_ns;
+use crate::scheduler::sync::{AtomicUsize, Ordering};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 use worker::Worker;

@@ -1,9 +1,6 @@
 //! What a file is ready for, in one word.
 
-#[cfg(hz_loom)]
-use loom::sync::atomic::{AtomicU32, Ordering};
-#[cfg(not(hz_loom))]
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::scheduler::sync::{AtomicU32, Ordering};
 
 /// Can be read, or accepted from.
 pub(super) const READ: u32 = 1;

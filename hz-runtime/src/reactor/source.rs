@@ -4,13 +4,12 @@ use super::dispatch::Woken;
 use super::readiness::{READ, READ_CLOSED, Readiness, Seen, WRITE, WRITE_CLOSED};
 use super::{Reactor, current};
 use crate::probe::{self, Cause, Operation, Wait};
-use rustix::event::epoll;
+use crate::scheduler::sync::{AtomicBool, Mutex, Ordering, lock};
 use rustix::net::sockopt::socket_cookie;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 /// Tasks that wait for one direction of one file at once; one more wakes them all to ask again.
@@ -60,7 +59,7 @@ impl Source {
         for direction in [Direction::Read, Direction::Write] {
             if bits & direction.bits() != 0 {
                 let side = self.side(direction);
-                let mut waiters = side.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut waiters = lock(&side.waiters);
                 woken.extend(waiters.drain(..).map(|waker| (Cause::Io { fd, cookie }, waker)));
             }
         }
@@ -76,7 +75,7 @@ impl Source {
     /// Adds a waiter.
     fn wait(&self, direction: Direction, waker: &Waker) {
         let side = self.side(direction);
-        let mut waiters = side.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = lock(&side.waiters);
         if waiters.iter().any(|waiter| waiter.will_wake(waker)) {
             return;
         }
@@ -132,14 +131,9 @@ impl<T: AsFd> Registration<T> {
         let home = reactor.choose_home();
         let worker = &reactor.workers[home];
         let name = worker.sources.add(Arc::clone(&source));
-        let flags = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
-        let added = epoll::add(worker.epoll(), fd, epoll::EventData::new_u64(name), flags);
-        if let Err(error) = added {
+        if let Err(error) = worker.poller.add(fd, name) {
             worker.sources.remove(name);
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { source, reactor, home, name, file })
     }
@@ -212,8 +206,7 @@ impl<T: AsFd> Registration<T> {
 impl<T: AsFd> Drop for Registration<T> {
     fn drop(&mut self) {
         let worker = &self.reactor.workers[self.home];
-        // It fails only if somebody else closed the file.
-        let _ = epoll::delete(worker.epoll(), self.file.as_fd());
+        worker.poller.remove(self.file.as_fd());
         worker.sources.remove(self.name);
     }
 }

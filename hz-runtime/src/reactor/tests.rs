@@ -67,6 +67,21 @@ fn a_notification_before_the_turn_ends_it() {
 }
 
 #[test]
+fn who_turns_for_a_sibling_leaves_it_its_notification() {
+    let reactor = Arc::new(Reactor::new(1).unwrap());
+    let (_file, _theirs) = registered(&reactor);
+    let worker = &reactor.workers[0];
+    worker.turn_for(Some(0)).unwrap();
+    assert!(worker.begin_turn());
+    worker.notify();
+    worker.turn_for_sibling().unwrap();
+    let begin = Instant::now();
+    worker.turn_for(Some(10_000_000_000)).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5), "it slept through its notification");
+    assert!(worker.end_turn());
+}
+
+#[test]
 fn a_notification_during_the_turn_ends_it() {
     let reactor = Reactor::new(2).unwrap();
     thread::scope(|scope| {

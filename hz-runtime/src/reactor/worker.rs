@@ -1,26 +1,18 @@
-//! One worker's part of the reactor: its epoll, its timers, and whether it sleeps.
+//! One worker's part of the reactor: its files, its timers, and whether it sleeps.
 
 use super::dispatch::Sources;
+use super::poller::{Buffer, Poller, files};
 use super::timers::Timers;
 use super::turn::Turn;
 use crate::clock::now_ns;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use crate::scheduler::sync::{AtomicU64, Ordering};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Events that one turn takes at most; the rest is for the next one.
-const EVENTS: usize = 256;
-/// Names the eventfd among the events; no file has it.
-const NOTIFY: u64 = u64::MAX;
 
 /// What belongs to one worker. Alone in its cache lines: the others look at it only when idle.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Worker {
-    epoll: OwnedFd,
-    eventfd: OwnedFd,
+    pub(super) poller: Poller,
     turn: Turn,
     /// When it last left its turn, or looked without waiting; ns of `CLOCK_MONOTONIC`.
     left_ns: AtomicU64,
@@ -32,13 +24,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &eventfd, epoll::EventData::new_u64(NOTIFY), flags)?;
         Ok(Self {
-            epoll,
-            eventfd,
+            poller: Poller::new()?,
             turn: Turn::new(),
             left_ns: AtomicU64::new(now_ns()),
             active_ns: AtomicU64::new(now_ns()),
@@ -47,26 +34,17 @@ impl Worker {
         })
     }
 
-    pub(super) const fn epoll(&self) -> &OwnedFd {
-        &self.epoll
-    }
-
     pub(super) fn notify(&self) {
         if self.turn.notify() {
-            self.write_eventfd();
+            self.poller.ring();
         }
     }
 
     /// Lets a worker that waits look again at what it waits for.
     pub(super) fn kick(&self) {
         if self.is_in_turn() {
-            self.write_eventfd();
+            self.poller.ring();
         }
-    }
-
-    fn write_eventfd(&self) {
-        // It can only fail by blocking, after 2⁶⁴ − 2 notifications.
-        let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 
     pub(super) fn is_in_turn(&self) -> bool {
@@ -104,7 +82,10 @@ impl Worker {
     /// Wakes who can be woken now.
     pub(super) fn turn_at_once(&self) -> io::Result<usize> {
         self.left_ns.store(now_ns(), Ordering::Relaxed);
-        self.turn_for_sibling()
+        if self.sources.is_empty() {
+            return Ok(self.timers.fire());
+        }
+        self.turn_for(Some(0))
     }
 
     /// Wakes who can be woken now, on another worker's thread.
@@ -112,27 +93,25 @@ impl Worker {
         if self.sources.is_empty() {
             return Ok(self.timers.fire());
         }
-        self.turn_for(Some(0))
+        let (woken, was_rung) = self.look(Some(0))?;
+        if was_rung {
+            // For the worker, which may have begun to wait meanwhile.
+            self.poller.ring();
+        }
+        Ok(woken)
     }
 
     /// Waits for up to `wait_ns` (none: for ever), and wakes who can be woken.
     pub(super) fn turn_for(&self, wait_ns: Option<u64>) -> io::Result<usize> {
-        let timeout = wait_ns.map(timespec);
-        let mut buffer = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
-        let events = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
-            Ok((events, _)) => &*events,
-            Err(rustix::io::Errno::INTR) => &[],
-            Err(error) => return Err(error.into()),
-        };
-        let is_file = |event: &&epoll::Event| event.data.u64() != NOTIFY;
-        let woken = self.sources.dispatch(events.iter().filter(is_file));
-        Ok(woken + self.timers.fire())
+        self.look(wait_ns).map(|(woken, _)| woken)
     }
-}
 
-fn timespec(ns: u64) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: (ns % 1_000_000_000).try_into().unwrap_or(0),
+    /// As [`Worker::turn_for`]; also says whether the wait was ended by a ring.
+    fn look(&self, wait_ns: Option<u64>) -> io::Result<(usize, bool)> {
+        let mut buffer = Buffer::new();
+        let events = self.poller.wait(&mut buffer, wait_ns)?;
+        let was_rung = files(events).count() < events.len();
+        let woken = self.sources.dispatch(files(events));
+        Ok((woken + self.timers.fire(), was_rung))
     }
 }

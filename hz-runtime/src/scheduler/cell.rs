@@ -1,6 +1,7 @@
 //! A task: a future with its probe, its place in the registry and what its handle may ask of it.
 
 use super::registry::{NOWHERE, Shard};
+use super::sync::{AtomicBool, AtomicU32, Ordering, thread_local};
 use super::waker;
 use crate::join::JoinError;
 use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef, WakeNote};
@@ -13,7 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 /// A task that is to be polled: who holds it owns the turn.
@@ -189,7 +189,7 @@ thread_local! {
 
 /// Polls of tasks that have panicked on this thread.
 pub(super) fn panics() -> u64 {
-    PANICS.get()
+    PANICS.with(Cell::get)
 }
 
 /// A task's future.
@@ -234,7 +234,7 @@ impl<F: Future> Future for Body<F> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
             Err(panic) => {
-                PANICS.set(PANICS.get() + 1);
+                PANICS.with(|panics| panics.set(panics.get() + 1));
                 Err(JoinError::panicked(probe.id(), panic))
             }
         };

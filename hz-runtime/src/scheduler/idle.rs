@@ -1,8 +1,9 @@
 //! Who sleeps, who searches, and who is to be woken.
 //!
 //! The rule that loses no task: whoever makes a task visible to others then calls [`Idle::pick`];
-//! whoever is the last to stop searching looks into every queue once more after it has said so. One
-//! of the two sees the other, because both write before they read, in the one order of `SeqCst`.
+//! whoever goes to sleep while nobody searches looks into every queue once more after it has said so;
+//! whoever finds work and was the last to search picks another. One of the two sees the other,
+//! because both write before they read, in the one order of `SeqCst`.
 
 use super::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
@@ -72,14 +73,15 @@ impl Idle {
         self.state.fetch_sub(SEARCHING, Ordering::SeqCst) / SEARCHING == 1
     }
 
-    /// `worker` is about to sleep. True if it was the last that searched: then it must look into all
-    /// queues once more.
+    /// `worker` is about to sleep. True if nobody searches any more: then it must look into all queues once
+    /// more. Also if it did not search itself: it was counted as awake, so that it may have been
+    /// relied on, after it last looked.
     pub(crate) fn park(&self, worker: usize, is_searching: bool) -> bool {
         let mut sleepers = lock(&self.sleepers);
         sleepers.push(worker);
         let leaves = AWAKE + if is_searching { SEARCHING } else { 0 };
         let before = self.state.fetch_sub(leaves, Ordering::SeqCst);
-        is_searching && before / SEARCHING == 1
+        before - leaves < SEARCHING
     }
 
     /// `worker` has slept.

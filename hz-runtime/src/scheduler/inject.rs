@@ -1,10 +1,9 @@
 //! Tasks that come from threads that are no workers.
 
 use super::cell::Job;
+use super::sync::{AtomicU32, Mutex, MutexGuard, Ordering, lock};
 use crate::task::Priority;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most that a worker takes at once, so that the others get some.
 const BATCH: usize = 32;
@@ -26,7 +25,7 @@ impl Injector {
     }
 
     fn lock(&self) -> MutexGuard<'_, [VecDeque<Job>; Priority::LEVELS]> {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.levels)
     }
 
     /// Levels that have tasks, a bit each.

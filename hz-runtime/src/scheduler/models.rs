@@ -5,7 +5,7 @@ use super::idle::Idle;
 use super::registry::Shard;
 use super::signal::Signal;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use loom::thread;
 use std::sync::{Arc as StdArc, Weak};
 use std::task::{Wake, Waker};
@@ -62,6 +62,52 @@ fn of_two_workers_one_is_awake_for_the_task() {
         let seen = workers.into_iter().filter_map(|worker| worker.join().unwrap().then_some(()));
         assert!(seen.count() > 0 || picked.is_some(), "both sleep beside a task");
     });
+}
+
+/// A worker takes a task and stays in its poll for long, meanwhile another one finds nothing and goes to
+/// sleep: what comes in between must not be left to the two.
+#[test]
+fn no_task_waits_behind_a_long_poll_while_a_worker_sleeps() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let idle = Arc::new(Idle::new(2));
+        let tasks = Arc::new(AtomicUsize::new(0));
+        let workers: Vec<_> = (0..2)
+            .map(|worker| {
+                let (idle, tasks) = (Arc::clone(&idle), Arc::clone(&tasks));
+                thread::spawn(move || looks_for_one_task(worker, &idle, &tasks))
+            })
+            .collect();
+        let mut is_somebody_awake = false;
+        for _ in 0..2 {
+            tasks.fetch_add(1, SeqCst);
+            is_somebody_awake |= idle.pick().is_some();
+        }
+        for worker in workers {
+            is_somebody_awake |= worker.join().unwrap();
+        }
+        let left = tasks.load(SeqCst);
+        assert!(left == 0 || is_somebody_awake, "{left} wait");
+    });
+}
+
+/// A worker that goes into a long poll with the first task that it finds, or to sleep. True: it had
+/// one woken that will look again.
+fn looks_for_one_task(worker: usize, idle: &Idle, tasks: &AtomicUsize) -> bool {
+    let take = || tasks.fetch_update(SeqCst, SeqCst, |tasks| tasks.checked_sub(1)).is_ok();
+    let mut is_searching = false;
+    let mut has_task = take();
+    if !has_task {
+        is_searching = idle.start_searching();
+        has_task = is_searching && take();
+    }
+    if has_task {
+        return is_searching && idle.stop_searching() && idle.pick().is_some();
+    }
+    let must_look = idle.park(worker, is_searching);
+    fence(SeqCst);
+    must_look && tasks.load(SeqCst) > 0 && idle.pick().is_some()
 }
 
 struct Bell(AtomicBool);

@@ -1,18 +1,36 @@
-//! The atomics and locks of what loom checks: loom's own under `--cfg hz_loom`.
+//! What threads share and wait with: the standard library's own; under `--cfg hz_loom` loom's, which
+//! tries every order of a few operations; under `--cfg hz_shuttle` shuttle's, which tries many orders of whole
+//! programs. What only one thread ever sees at a time stays the standard library's.
 
 #[cfg(hz_loom)]
 pub(crate) use loom::{
     sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+        Condvar, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        },
     },
     thread,
 };
-#[cfg(not(hz_loom))]
+#[cfg(hz_shuttle)]
+pub(crate) use shuttle::{
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        },
+    },
+    thread, thread_local,
+};
+#[cfg(not(hz_shuttle))]
+pub(crate) use std::thread_local;
+#[cfg(not(any(hz_loom, hz_shuttle)))]
 pub(crate) use std::{
     sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+        Condvar, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        },
     },
     thread,
 };

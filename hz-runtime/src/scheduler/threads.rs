@@ -5,8 +5,8 @@ use super::cell::Job;
 use super::idle::Idle;
 use super::inject::Injector;
 use super::queue::{Queues, Stealers};
+use super::sync::{AtomicBool, Ordering, fence};
 use super::worker::Seed;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// The shared half of the workers.
 #[derive(Debug)]
@@ -36,17 +36,22 @@ impl Threads {
     }
 
     pub(super) fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
+        self.is_closing.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
+        self.is_closing.load(Ordering::SeqCst)
     }
 
     /// A thread that is no worker has woken a task.
     pub(super) fn inject(&self, core: &Core, job: Job) {
         self.injector.push(job);
         self.wake_one(core);
+        // Workers that drain count as awake, and sleep. One that does not drain yet when this says so
+        // finds the task when it begins to: the flag is read after the task was made visible.
+        if self.is_closing() {
+            core.notify_all();
+        }
     }
 
     /// Wakes a worker for a task that has just been made visible, if there is need.

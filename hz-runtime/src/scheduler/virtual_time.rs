@@ -1,6 +1,7 @@
 //! The time that timers go by: the clock's, or on a thread that runs tasks deterministically a
 //! virtual one that only timers move.
 
+use super::sync::thread_local;
 use crate::clock;
 use std::cell::Cell;
 
@@ -16,7 +17,7 @@ thread_local! {
 /// Now, nanoseconds of `CLOCK_MONOTONIC` or of virtual time.
 #[inline]
 pub(crate) fn now_ns() -> u64 {
-    match NOW_NS.get() {
+    match NOW_NS.with(Cell::get) {
         REAL => clock::now_ns(),
         virtual_ns => virtual_ns,
     }
@@ -24,11 +25,11 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Whether this thread's time is virtual.
 pub(crate) fn is_virtual() -> bool {
-    NOW_NS.get() != REAL
+    NOW_NS.with(Cell::get) != REAL
 }
 
 pub(super) fn set(now_ns: u64) {
-    NOW_NS.set(now_ns);
+    NOW_NS.with(|now| now.set(now_ns));
 }
 
 /// While it lives, this thread's time is virtual.
@@ -39,12 +40,12 @@ pub(super) struct Guard {
 
 impl Guard {
     pub(super) fn enter(now_ns: u64) -> Self {
-        Self { before: NOW_NS.replace(now_ns) }
+        Self { before: NOW_NS.with(|now| now.replace(now_ns)) }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        NOW_NS.set(self.before);
+        set(self.before);
     }
 }

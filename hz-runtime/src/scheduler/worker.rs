@@ -3,6 +3,7 @@
 use super::cell::{self, Job};
 use super::idle::Awoken;
 use super::queue::Queues;
+use super::sync::thread_local;
 use super::threads::Threads;
 use super::{Core, Scheduler, budget};
 use crate::clock::now_ns;
@@ -47,7 +48,7 @@ thread_local! {
 
 /// Calls `f` with the worker that this thread is.
 fn with_current<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
-    let current = CURRENT.get();
+    let current = CURRENT.with(Cell::get);
     // SAFETY: `Seed::run` sets it to a worker that it keeps until it has reset it, and only this
     // thread sees it.
     f(unsafe { current.as_ref() })
@@ -99,10 +100,10 @@ impl Seed {
             is_between_polls: Cell::new(true),
             random: Cell::new(self.index as u32 + 1),
         };
-        CURRENT.set(&raw const worker);
+        CURRENT.with(|current| current.set(&raw const worker));
         probe::worker_started(worker.index as u32);
         worker.run();
-        CURRENT.set(ptr::null());
+        CURRENT.with(|current| current.set(ptr::null()));
     }
 }
 
@@ -273,8 +274,8 @@ impl Worker {
     fn park(&self) {
         self.tell_depths();
         let idle = &self.threads().idle;
-        let is_last = idle.park(self.index, self.is_searching.replace(false));
-        if is_last && self.threads().has_work() {
+        let must_look = idle.park(self.index, self.is_searching.replace(false));
+        if must_look && self.threads().has_work() {
             // Whoever is picked, perhaps this one, searches again.
             self.threads().wake_one(&self.core);
         }
