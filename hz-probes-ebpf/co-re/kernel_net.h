@@ -21,6 +21,12 @@
 #define TCP_CA_LOSS	     4
 #define ICSK_TIME_LOSS_PROBE 5
 
+/* include/net/sock.h: the bit of skc_flags of a socket that no file has any more. */
+#define SOCK_DEAD 0
+
+/* include/linux/timer.h: the CPU that a timer is queued on. */
+#define TIMER_CPUMASK 0x0003ffff
+
 #define BPF_MAP_TYPE_SK_STORAGE 24
 #define BPF_F_CLONE		(1U << 9)
 #define BPF_SK_STORAGE_CREATE	1
@@ -63,6 +69,7 @@ struct sock_common {
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
 	atomic64_t skc_cookie;
 };
 
@@ -146,6 +153,7 @@ struct hlist_node {
 
 struct timer_list {
 	struct hlist_node entry;
+	__u32 flags;
 };
 
 struct request_sock {

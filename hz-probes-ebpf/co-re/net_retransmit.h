@@ -7,6 +7,17 @@ static __always_inline __u32 jiffies_to_us(__u32 jiffies)
 	return (__u64)jiffies * CONFIG.jiffy_ns / 1000;
 }
 
+/* A peer that had no memory left may take back the window that it offered (Linux 6.6): what is in flight
+ * is then sent again to ask, without being counted as a timeout, for as long as a process has the socket
+ * (tcp_retransmit_timer). */
+static __always_inline bool is_asking(struct tcp_sock *tp)
+{
+	struct sock_common *common = &tp->inet_conn.icsk_inet.sk.__sk_common;
+
+	return !tp->snd_wnd && !(common->skc_flags & (1UL << SOCK_DEAD)) &&
+	       common->skc_state != TCP_SYN_RECV;
+}
+
 /* The kernel has entered the state that makes it retransmit before it does, and taken the timer
  * away before it acts on it; a probe's timer it takes away afterwards (net/ipv4/tcp_timer.c,
  * tcp_send_loss_probe in tcp_output.c). */
@@ -16,8 +27,10 @@ static __always_inline __u8 reason_of(struct tcp_sock *tp, __u8 congestion)
 
 	if (tp->inet_conn.icsk_inet.sk.__sk_common.skc_state == TCP_SYN_SENT)
 		return NET_RETRANSMIT_SYN;
+	if (congestion == TCP_CA_LOSS && pending)
+		return NET_RETRANSMIT_SLOW_START;
 	if (congestion == TCP_CA_LOSS)
-		return pending ? NET_RETRANSMIT_SLOW_START : NET_RETRANSMIT_TIMEOUT;
+		return is_asking(tp) ? NET_RETRANSMIT_CLOSED : NET_RETRANSMIT_TIMEOUT;
 	if (congestion == TCP_CA_RECOVERY)
 		return NET_RETRANSMIT_FAST;
 	return pending == ICSK_TIME_LOSS_PROBE ? NET_RETRANSMIT_PROBE : NET_RETRANSMIT_OTHER;
@@ -116,11 +129,16 @@ int net_retransmit(__u64 *ctx)
 }
 
 /* The request's timer has run out while its handler runs; when the client asks again, it still
- * runs (reqsk_timer_handler, tcp_check_req). */
+ * runs (reqsk_timer_handler, tcp_check_req). Both ends begin with the same second, so that the client
+ * often asks while the handler runs: then on another CPU than the one that the timer belongs to, for
+ * softirqs do not interrupt each other. */
 static __always_inline __u32 synack_reason(struct request_sock *request)
 {
-	return request->rsk_timer.entry.pprev ? NET_RETRANSMIT_SYNACK_ASKED :
-						NET_RETRANSMIT_SYNACK;
+	__u32 cpu = request->rsk_timer.flags & TIMER_CPUMASK;
+
+	return request->rsk_timer.entry.pprev || cpu != bpf_get_smp_processor_id() ?
+		       NET_RETRANSMIT_SYNACK_ASKED :
+		       NET_RETRANSMIT_SYNACK;
 }
 
 SEC("tp_btf/tcp_retransmit_synack")

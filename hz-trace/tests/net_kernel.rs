@@ -8,14 +8,17 @@ mod live;
 mod network;
 
 use hz_probes_ebpf::net::{
-    NET_OWNER_HELD, NET_RETRANSMIT_FAST, NET_RETRANSMIT_PROBE, NET_RETRANSMIT_SLOW_START,
-    NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK, NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT,
-    NET_THREAD_QUEUED_IT, NetRetransmit,
+    NET_OWNER_HELD, NET_RETRANSMIT_CLOSED, NET_RETRANSMIT_FAST, NET_RETRANSMIT_PROBE,
+    NET_RETRANSMIT_SLOW_START, NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK,
+    NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT, NET_THREAD_QUEUED_IT, NetRetransmit,
 };
 use hz_trace::{
     analyze::summarize_net,
     host::KernelTypes,
-    model::net::{Network, Socket},
+    model::{
+        State, Thread,
+        net::{Network, Socket},
+    },
     probe::Selection,
     session::{Settings, TargetSpec},
 };
@@ -34,6 +37,11 @@ use std::{
 
 /// What is sent over a connection.
 const BYTES: usize = 1_500_000;
+
+/// Connections that send at the same time, and how much each: so many that some of every kind of loss
+/// happens, and so little that no timeout is doubled often.
+const SENDERS: usize = 24;
+const SENT_BY_EACH: usize = 600_000;
 
 fn net_only(settings: Settings) -> Settings {
     Settings { probes: Selection::none().with("net").unwrap(), ..settings }
@@ -60,19 +68,32 @@ fn sockets_of(network: &Network, netns: u32) -> Vec<&Socket> {
     network.sockets.iter().filter(|socket| socket.identity.netns == netns).collect()
 }
 
-/// Sends over some connections one after the other.
-fn send(link: &Link, algorithm: Option<&str>, connections: usize) {
-    for _ in 0..connections {
+/// Sends over some connections at the same time.
+fn send(link: &Link, algorithm: Option<&str>) {
+    let one = || {
         let mut stream = link.connect();
         if let Some(algorithm) = algorithm {
             set_congestion(&stream, algorithm);
         }
-        stream.write_all(&vec![7; BYTES]).unwrap();
-    }
+        stream.write_all(&vec![7; SENT_BY_EACH]).unwrap();
+    };
+    std::thread::scope(|scope| (0..SENDERS).for_each(|_| drop(scope.spawn(one))));
 }
 
-/// What the kernel counts, and what was recorded of it.
-fn compare(link: &network::Namespace, before: &BTreeMap<String, u64>, recorded: &Recorded) {
+/// What was recorded and what the kernel counted; where these differ.
+#[derive(Debug)]
+struct Difference {
+    what: &'static str,
+    recorded: u64,
+    counted: u64,
+}
+
+/// What the kernel counts, against what was recorded of it; what is not equal.
+fn differences(
+    link: &network::Namespace,
+    before: &BTreeMap<String, u64>,
+    recorded: &Recorded,
+) -> Vec<Difference> {
     let sockets = sockets_of(&recorded.model.network, link.inode());
     let all = sockets.iter().flat_map(|socket| &socket.retransmits).collect::<Vec<_>>();
     let synacks = |reason: u8| {
@@ -99,29 +120,94 @@ fn compare(link: &network::Namespace, before: &BTreeMap<String, u64>, recorded: 
     let sees_failures =
         KernelTypes::of_running_kernel().unwrap().tracepoint_args("tcp_retransmit_skb") >= Some(3);
     let unseen = if sees_failures { 0 } else { grown("TCPRetransFail") };
-    let sum: u64 = (0..=NET_RETRANSMIT_PROBE).map(segments).sum();
-    assert_eq!(sum + answers + unseen, grown("RetransSegs"), "segments");
-    assert_eq!(succeeded(NET_RETRANSMIT_FAST), grown("TCPFastRetrans"), "fast");
-    assert_eq!(succeeded(NET_RETRANSMIT_SLOW_START), grown("TCPSlowStartRetrans"), "slow start");
-    assert_eq!(segments(NET_RETRANSMIT_SYN) + answers, grown("TCPSynRetrans"), "SYN");
+    let sum: u64 = (0..=NET_RETRANSMIT_CLOSED).map(segments).sum();
     let timeouts =
         times(NET_RETRANSMIT_TIMEOUT) + times(NET_RETRANSMIT_SYN) + synacks(NET_RETRANSMIT_SYNACK);
-    assert_eq!(timeouts, grown("TCPTimeouts"), "timeouts");
-    // A probe may carry new data: then it is no retransmit.
-    assert!(times(NET_RETRANSMIT_PROBE) <= grown("TCPLossProbes"), "probes");
-    let spurious: u64 = sockets
-        .iter()
-        .filter_map(|socket| socket.samples.last())
-        .map(|sample| u64::from(sample.spurious))
-        .sum();
-    assert_eq!(spurious, grown("TCPDSACKRecvSegs"), "spurious");
-    let undone = sockets
-        .iter()
-        .flat_map(|socket| &socket.congestion)
-        .filter(|change| change.is_undone != 0)
-        .count() as u64;
+    let spurious = sockets.iter().filter_map(|socket| socket.samples.last());
+    let spurious: u64 = spurious.map(|sample| u64::from(sample.spurious)).sum();
+    let changes = sockets.iter().flat_map(|socket| &socket.congestion);
+    let undone = changes.filter(|change| change.is_undone != 0).count() as u64;
     let undos = ["TCPLossUndo", "TCPFullUndo", "TCPPartialUndo", "TCPDSACKUndo"].map(grown);
+    // Both are bounds: a probe may carry new data, then it is no retransmit; and what the kernel takes
+    // back outside of recovery changes no state.
+    assert!(times(NET_RETRANSMIT_PROBE) <= grown("TCPLossProbes"), "probes");
     assert!(undone <= undos.iter().sum(), "{undone} of {undos:?}");
+    let pairs = [
+        ("segments", sum + answers + unseen, grown("RetransSegs")),
+        ("fast", succeeded(NET_RETRANSMIT_FAST), grown("TCPFastRetrans")),
+        ("slow start", succeeded(NET_RETRANSMIT_SLOW_START), grown("TCPSlowStartRetrans")),
+        ("SYN", segments(NET_RETRANSMIT_SYN) + answers, grown("TCPSynRetrans")),
+        ("timeouts", timeouts, grown("TCPTimeouts")),
+        ("spurious", spurious, grown("TCPDSACKRecvSegs")),
+    ];
+    let differ = pairs.into_iter().filter(|(_, recorded, counted)| recorded != counted);
+    differ
+        .map(|(what, recorded, counted)| Difference { what, recorded, counted })
+        .inspect(|difference| println!("{difference:?}: {all:#?}"))
+        .collect()
+}
+
+/// Runs until the kernel's counters and the recording are equal.
+///
+/// A sandbox may hide a process from tracing, and with it whatever softirqs do while that process has
+/// the CPU: a timer that runs out then is seen by no tracer. Nothing else excuses a difference, and
+/// none of more than a few events.
+fn until_equal(
+    what: &str,
+    mut run: impl FnMut() -> Option<(Recorded, Vec<Difference>)>,
+) -> Option<Recorded> {
+    for _ in 0..5 {
+        let (recorded, differences) = run()?;
+        if differences.is_empty() {
+            return Some(recorded);
+        }
+        for each in &differences {
+            let missing = each.counted.checked_sub(each.recorded);
+            let (name, excess) = (each.what, "more than one process hides");
+            assert!(
+                missing.is_some_and(|missing| missing <= 3),
+                "{what}, {name}: {excess}: {each:?}"
+            );
+        }
+        assert!(hides_first_process(), "{what}: {differences:?}");
+        println!("{what}: once more, this host hides a process from tracing: {differences:?}");
+    }
+    unreachable!("{what}: never equal, five times")
+}
+
+/// How often the threads of process 1 gave up a CPU.
+fn switches_of_first_process() -> u64 {
+    let tasks = std::fs::read_dir("/proc/1/task").unwrap();
+    let statuses =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let count = |status: String| -> u64 {
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+    };
+    statuses.map(count).sum()
+}
+
+/// Whether process 1 runs and no tracer sees it.
+fn hides_first_process() -> bool {
+    let settings = Settings {
+        probes: Selection::none().with("sched").unwrap(),
+        ..Settings::new(TargetSpec::WholeSystem)
+    };
+    let (recorded, switches) = record_while(&settings, || {
+        let before = switches_of_first_process();
+        let mut switches = 0;
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(100));
+            switches = switches_of_first_process() - before;
+            if switches > 5 {
+                break;
+            }
+        }
+        switches
+    });
+    let threads = recorded.model.threads.iter().filter(|thread| thread.pid == 1);
+    let seen = threads.flat_map(Thread::tiles).filter(|tile| tile.span.state == State::Running);
+    switches > 5 && seen.count() == 0
 }
 
 /// Records while data go over a link with some `rules` of loss; compares both ends' counters.
@@ -131,22 +217,24 @@ fn lossy(
     algorithm: Option<&'static str>,
 ) -> Option<Recorded> {
     let _alone = alone();
-    let link = Arc::new(Link::new()?);
-    client_rules.iter().try_for_each(|rule| Link::rule(&link.client, rule))?;
-    server_rules.iter().try_for_each(|rule| Link::rule(&link.server, rule))?;
-    let before = (link.client.counters(), link.server.counters());
-    let worker = Arc::clone(&link);
-    let (recorded, ()) = record_while(&everything(), move || {
-        let reader = Reader::start(worker.listen());
-        send(&worker, algorithm, 12);
-        drop(reader);
-        let is_idle = || sockets_are_gone(&worker);
-        wait_until("connections to end", is_idle);
-    });
-    assert_nothing_lost(&recorded);
-    compare(&link.client, &before.0, &recorded);
-    compare(&link.server, &before.1, &recorded);
-    Some(recorded)
+    until_equal("counters", || {
+        let link = Arc::new(Link::new()?);
+        link.shorten_timeouts().unwrap();
+        client_rules.iter().try_for_each(|rule| Link::rule(&link.client, rule))?;
+        server_rules.iter().try_for_each(|rule| Link::rule(&link.server, rule))?;
+        let before = (link.client.counters(), link.server.counters());
+        let worker = Arc::clone(&link);
+        let (recorded, ()) = record_while(&everything(), move || {
+            let reader = Reader::start(worker.listen());
+            send(&worker, algorithm);
+            drop(reader);
+            wait_until("connections to end", || sockets_are_gone(&worker));
+        });
+        assert_nothing_lost(&recorded);
+        let mut found = differences(&link.client, &before.0, &recorded);
+        found.extend(differences(&link.server, &before.1, &recorded));
+        Some((recorded, found))
+    })
 }
 
 /// Whether only sockets in `TIME_WAIT` are left, which send nothing again.
@@ -158,15 +246,18 @@ fn sockets_are_gone(link: &Link) -> bool {
     })
 }
 
+/// One packet in thirty; they are smaller ones and larger ones.
 const DATA: &str =
-    "-A INPUT -p tcp --dport 5000 ! --syn -m statistic --mode random --probability 0.03 -j DROP";
+    "-A INPUT -p tcp --dport 5000 ! --syn -m statistic --mode nth --every 30 --packet 7 -j DROP";
 /// So much that hardly one of them goes through whole.
 const MUCH: &str =
     "-A INPUT -p tcp --dport 5000 ! --syn -m statistic --mode random --probability 0.15 -j DROP";
 const ACKS: &str =
-    "-A INPUT -p tcp --sport 5000 -m statistic --mode random --probability 0.2 -j DROP";
-const SYNS: &str = "-A INPUT -p tcp --syn -m statistic --mode nth --every 3 --packet 0 -j DROP";
-const SYNACKS: &str = "-A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -m statistic --mode nth --every 4 --packet 0 -j DROP";
+    "-A INPUT -p tcp --sport 5000 -m statistic --mode nth --every 5 --packet 3 -j DROP";
+/// The third of all; several of this rule drop as many, and none of their successors.
+const SYNS: &str =
+    "-A INPUT -p tcp --syn -m statistic --mode nth --every 1000000 --packet 2 -j DROP";
+const SYNACKS: &str = "-A INPUT -p tcp --tcp-flags SYN,ACK SYN,ACK -m statistic --mode nth --every 1000000 --packet 2 -j DROP";
 
 fn segments_by_reason(recorded: &Recorded) -> BTreeMap<&'static str, u64> {
     let summary = summarize_net(&recorded.model).unwrap();
@@ -192,13 +283,44 @@ fn lost_data_is_counted_as_the_kernel_counts_it_with_the_default() {
 #[test]
 #[ignore = "needs CAP_BPF"]
 fn lost_acknowledgements_and_handshakes_are_told_apart() {
-    let Some(recorded) = lossy(&[ACKS, SYNACKS], &[SYNS], Some("cubic")) else { return };
+    let client = [SYNACKS, SYNACKS, SYNACKS, SYNACKS, SYNACKS, ACKS];
+    let Some(recorded) = lossy(&client, &[SYNS; 5], Some("cubic")) else { return };
     let reasons = segments_by_reason(&recorded);
     assert!(reasons.contains_key("SYN"), "{reasons:?}");
     assert!(
         reasons.contains_key("SYN-ACK") || reasons.contains_key("SYN-ACK, asked"),
         "{reasons:?}"
     );
+}
+
+/// Many SYN-ACKs are lost: both ends' timers then run out in the same tick, and the client may ask while
+/// the server's timer is being handled.
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn a_synacks_timer_and_the_clients_question_are_told_apart() {
+    let _alone = alone();
+    let recorded = until_equal("handshakes", || {
+        let link = Arc::new(Link::new()?);
+        (0..60).try_for_each(|_| Link::rule(&link.client, SYNACKS))?;
+        let before = link.server.counters();
+        let worker = Arc::clone(&link);
+        let (recorded, ()) = record_while(&everything(), move || {
+            let reader = Reader::start(worker.listen());
+            std::thread::scope(|scope| {
+                (0..100).for_each(|_| drop(scope.spawn(|| worker.connect())));
+            });
+            drop(reader);
+            wait_until("connections to end", || sockets_are_gone(&worker));
+        });
+        assert_nothing_lost(&recorded);
+        let found = differences(&link.server, &before, &recorded);
+        Some((recorded, found))
+    });
+    let Some(recorded) = recorded else { return };
+    let reasons = segments_by_reason(&recorded);
+    let asked = reasons.get("SYN-ACK, asked").copied().unwrap_or(0);
+    let timer = reasons.get("SYN-ACK").copied().unwrap_or(0);
+    assert!(asked > 0 && asked + timer >= 60, "{reasons:?}");
 }
 
 /// Sends, and says its thread's number.

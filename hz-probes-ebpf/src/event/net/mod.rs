@@ -109,6 +109,9 @@ pub const NET_RETRANSMIT_PROBE: u8 = 5;
 pub const NET_RETRANSMIT_SYNACK: u8 = 6;
 /// [`NetSynAck`]: a SYN-ACK sent again because the client sent its SYN again.
 pub const NET_RETRANSMIT_SYNACK_ASKED: u8 = 7;
+/// [`NetRetransmit::reason`]: the retransmission timer expired while the peer's window was closed: the
+/// kernel asks whether it still is.
+pub const NET_RETRANSMIT_CLOSED: u8 = 8;
 
 /// [`NetRetransmit::owner`]: the header's thread queued the first byte, at `owner_ns`.
 pub const NET_THREAD_QUEUED_IT: u8 = 1;

@@ -18,8 +18,8 @@ use crate::{
 };
 use connections::{connection, listener};
 use hz_probes_ebpf::net::{
-    NET_NAMES_DROP, NET_NAMES_RESET, NET_RESET_SENT, NET_RETRANSMIT_FAST, NET_RETRANSMIT_PROBE,
-    NET_RETRANSMIT_SLOW_START, NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK,
+    NET_NAMES_DROP, NET_NAMES_RESET, NET_RESET_SENT, NET_RETRANSMIT_CLOSED, NET_RETRANSMIT_FAST,
+    NET_RETRANSMIT_PROBE, NET_RETRANSMIT_SLOW_START, NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK,
     NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT, NetRetransmit, NetSynAck,
 };
 use serde::Serialize;
@@ -174,6 +174,7 @@ pub const fn reason_name(reason: u8) -> &'static str {
         NET_RETRANSMIT_PROBE => "tail loss probe",
         NET_RETRANSMIT_SYNACK => "SYN-ACK",
         NET_RETRANSMIT_SYNACK_ASKED => "SYN-ACK, asked",
+        NET_RETRANSMIT_CLOSED => "closed window",
         _ => "other",
     }
 }
