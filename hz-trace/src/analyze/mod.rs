@@ -4,9 +4,12 @@ mod check;
 mod culprit;
 mod distribution;
 mod flame;
+mod joined;
+mod leaks;
 mod live;
 mod net;
 mod polls;
+mod program;
 mod slow;
 mod summary;
 mod tasks;
@@ -22,18 +25,21 @@ pub use flame::{
     read_folded, tops, write_folded,
 };
 pub(crate) use flame::{annotated, folded_lines};
-pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups};
+pub use joined::{IoWait, SocketCause, SocketIdle, SocketWaits};
+pub use leaks::{Parked, TasksOverTime};
+pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups, parked_groups};
 pub use net::{
     Connection, Counted, Listener, NetSummary, Owner, Owners, PeerRow, ReasonRow, Retransmitted,
     SocketWait, SocketWaitKind, reason_name, summarize_net, waits_of_socket, worst_connections,
 };
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
+pub use program::{
+    BufferPoolUse, IdleOn, MarkUse, NamedSpans, Slowest, Spent, TaskAllocations, idle_words,
+};
 pub use slow::SlowPoll;
 pub use summary::{
     CpuUse, Holder, LostBySite, OwnUse, ProcessUse, Summary, ThreadWaits, Worst, summarize,
 };
-pub use tasks::{
-    NamedSpans, POLL_OVER_NS, Placement, TaskGroup, TaskSummary, TaskUse, summarize_tasks,
-};
+pub use tasks::{POLL_OVER_NS, Placement, TaskGroup, TaskSummary, TaskUse, summarize_tasks};
 pub use waits::{Wait, culprits_of, waits_of};
 pub use workers::{RuntimeUse, StealSum, WorkerUse};

@@ -199,6 +199,8 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
     let duration_ns = model.end_ns.saturating_sub(model.start_ns);
     let targets =
         || (0_u32..).map(ThreadIndex).zip(&model.threads).filter(|(_, thread)| thread.is_target);
+    let mut tasks = summarize_tasks(model, POLL_OVER_NS);
+    tasks.iter_mut().for_each(|tasks| tasks.add_processes(&state.runtimes));
     let waits: Vec<(ThreadIndex, Wait)> = targets()
         .flat_map(|(index, thread)| waits_of(thread).map(move |wait| (index, wait)))
         .collect();
@@ -227,7 +229,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         contradictions: model.contradictions,
         check: check(model),
         not_collected: state.not_collected(meta),
-        tasks: summarize_tasks(model, POLL_OVER_NS),
+        tasks,
         own: own_use(state, duration_ns),
     }
 }

@@ -3,11 +3,18 @@
 
 use super::{
     distribution::{Distribution, distribution},
+    joined::{IoWait, SocketWaits, io_waits},
+    leaks::{TasksOverTime, tasks_over_time},
     polls::{ClockCheck, KernelTime, kernel_time, tiles_in},
+    program::{
+        BufferPoolUse, MarkUse, NamedSpans, TaskAllocations, allocations, buffers, marks,
+        named_spans,
+    },
     slow::{SlowPoll, slow_poll},
     workers::{RuntimeUse, StealSum, WorkerUse, runtimes, steals, workers},
 };
-use crate::model::{Model, State, TaskIndex, TaskState, TaskTile, ThreadIndex, UserSpan, Why};
+use crate::model::{Model, State, TaskIndex, TaskState, TaskTile, ThreadIndex, Why};
+use crate::recording::RuntimeProcess;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::{
@@ -43,6 +50,16 @@ pub struct TaskSummary {
     pub requests: Vec<NamedSpans>,
     /// Spans of the programs' own by name, the longest together first.
     pub user_spans: Vec<NamedSpans>,
+    /// Marks of the programs' own by name, the most first.
+    pub marks: Vec<MarkUse>,
+    /// Waits for files and sockets: first those of which it is known why, then the longest.
+    pub io_waits: Vec<IoWait>,
+    /// How many tasks lived when, by where they were spawned: first those that grow.
+    pub over_time: Vec<TasksOverTime>,
+    /// Use of the runtimes' buffer pools.
+    pub buffers: Vec<BufferPoolUse>,
+    /// Allocations by name of the tasks, the most bytes first.
+    pub allocations: Vec<TaskAllocations>,
     /// Tasks of one name together, by time in polls, the first ten.
     pub by_name: Vec<TaskGroup>,
     /// Tasks by time in polls, the first ten.
@@ -130,17 +147,6 @@ pub struct Placement {
     pub migrations: u64,
 }
 
-/// Requests of one route, or spans of one name.
-#[derive(Clone, Debug, Serialize)]
-pub struct NamedSpans {
-    /// The route or name.
-    pub name: String,
-    /// Those that ended.
-    pub duration: Distribution,
-    /// Those whose end was not seen.
-    pub unfinished: u64,
-}
-
 /// What is summed of one task.
 #[derive(Clone, Debug, Default)]
 struct Sum {
@@ -175,6 +181,7 @@ pub fn summarize_tasks(model: &Model, poll_over_ns: u64) -> Option<TaskSummary> 
     let slow = std::mem::take(&mut sums.slow).into_sorted_vec();
     let by_poll_time = top(&mut uses, |sum| sum.used.in_polls.total_ns());
     let placement = uses.iter().take(by_poll_time.len()).map(|sum| placement(model, sum)).collect();
+    let sockets = SocketWaits::of(model);
     let late = model.runtimes.iter().flat_map(|each| &each.timers);
     let calls = || model.runtimes.iter().flat_map(|each| &each.blocking);
     Some(TaskSummary {
@@ -191,8 +198,13 @@ pub fn summarize_tasks(model: &Model, poll_over_ns: u64) -> Option<TaskSummary> 
         blocking_call: distribution(
             calls().filter_map(|call| Some(call.end_ns?.saturating_sub(call.start_ns?))).collect(),
         ),
-        requests: named_spans(model, |runtime| &runtime.requests),
-        user_spans: named_spans(model, |runtime| &runtime.user_spans),
+        requests: named_spans(model, &sockets, |runtime| &runtime.requests),
+        user_spans: named_spans(model, &sockets, |runtime| &runtime.user_spans),
+        marks: marks(model),
+        io_waits: io_waits(model, &sockets),
+        over_time: tasks_over_time(model),
+        buffers: buffers(model),
+        allocations: allocations(model),
         by_name: by_name(&uses),
         by_ready_wait: top(&mut uses, |sum| sum.used.ready_wait_ns),
         by_longest_poll: top(&mut uses, |sum| sum.used.longest_poll_ns),
@@ -205,6 +217,16 @@ pub fn summarize_tasks(model: &Model, poll_over_ns: u64) -> Option<TaskSummary> 
         steals: steals(model),
         clock_check: sums.check,
     })
+}
+
+impl TaskSummary {
+    /// Adds what the recording says of the processes beside their records.
+    pub fn add_processes(&mut self, processes: &[RuntimeProcess]) {
+        for runtime in &mut self.runtimes {
+            let process = processes.iter().rev().find(|process| process.pid == runtime.pid);
+            runtime.clock_error_ns = process.and_then(|process| process.clock_error_ns);
+        }
+    }
 }
 
 fn sum_of(model: &Model, index: TaskIndex, poll_over_ns: u64, sums: &mut Sums) -> Sum {
@@ -315,27 +337,4 @@ fn by_name(uses: &[Sum]) -> Vec<TaskGroup> {
     });
     groups.truncate(WORST);
     groups
-}
-
-fn named_spans(model: &Model, of: fn(&crate::model::Runtime) -> &Vec<UserSpan>) -> Vec<NamedSpans> {
-    let mut names: BTreeMap<String, (Vec<u64>, u64)> = BTreeMap::new();
-    for runtime in &model.runtimes {
-        for span in of(runtime) {
-            let name = runtime.text(span.text).unwrap_or("?").to_owned();
-            let (durations_ns, unfinished) = names.entry(name).or_default();
-            match span.end_ns {
-                Some(end_ns) => durations_ns.push(end_ns.saturating_sub(span.start_ns)),
-                None => *unfinished += 1,
-            }
-        }
-    }
-    let rows = names.into_iter().map(|(name, (durations_ns, unfinished))| NamedSpans {
-        name,
-        duration: distribution(durations_ns),
-        unfinished,
-    });
-    let mut rows: Vec<NamedSpans> = rows.collect();
-    rows.sort_by_key(|row| Reverse(row.duration.total_ns));
-    rows.truncate(WORST);
-    rows
 }

@@ -24,6 +24,9 @@ pub struct RuntimeUse {
     pub losses: usize,
     /// Records that do not fit the ones before.
     pub contradictions: u64,
+    /// By how much its clock may differ from the kernel's, as it says, in nanoseconds; `None`: it
+    /// does not say.
+    pub clock_error_ns: Option<u64>,
     /// Kinds of events that it does not tell, or was not asked for.
     pub not_collected: Vec<&'static str>,
 }
@@ -83,6 +86,7 @@ pub(super) fn runtimes(model: &Model) -> Vec<RuntimeUse> {
         lost: runtime.lost.iter().fold(0, |sum, loss| sum.saturating_add(loss.count)),
         losses: runtime.lost.len(),
         contradictions: runtime.contradictions,
+        clock_error_ns: None,
         not_collected: not_collected(runtime),
     });
     uses.collect()

@@ -11,6 +11,7 @@ mod probes;
 mod progress;
 mod record;
 mod report;
+mod report_program;
 mod report_tasks;
 mod shell;
 mod symbolize;

@@ -38,7 +38,9 @@ impl ReportArgs {
         let mut summary = summary(&recording, &replayed);
         if let Some(over) = self.poll_over {
             let over_ns = u64::try_from(over.as_nanos()).unwrap_or(u64::MAX);
-            summary.tasks = summarize_tasks(&replayed.model, over_ns);
+            let mut tasks = summarize_tasks(&replayed.model, over_ns);
+            tasks.iter_mut().for_each(|tasks| tasks.add_processes(&recording.state.runtimes));
+            summary.tasks = tasks;
         }
         print_summary(&summary, self.json)?;
         Ok(ExitCode::SUCCESS)

@@ -1,8 +1,8 @@
 //! What a summary says of tasks.
 
-use super::{report::section, table::Table};
+use super::{report::section, report_program, table::Table};
 use hz_trace::{
-    analyze::{Distribution, KernelTime, NamedSpans, TaskSummary, TaskUse, WorkerUse},
+    analyze::{Distribution, KernelTime, TaskSummary, TaskUse, WorkerUse},
     text::{count, duration, percent, plural, share},
 };
 use std::fmt::{Result, Write as _};
@@ -24,8 +24,7 @@ pub(super) fn write(out: &mut String, tasks: &TaskSummary, duration_ns: u64) -> 
     section(out, "Where tasks were polled, as shares of their time on a CPU", &placement(tasks))?;
     section(out, "Workers", &workers(tasks, duration_ns))?;
     section(out, "Tasks taken from other workers", &steals(tasks))?;
-    section(out, "Requests", &spans(&tasks.requests, "ROUTE"))?;
-    section(out, "Spans of the program", &spans(&tasks.user_spans, "SPAN"))
+    report_program::write(out, tasks)
 }
 
 fn overview(out: &mut String, tasks: &TaskSummary) -> Result {
@@ -50,7 +49,7 @@ fn overview(out: &mut String, tasks: &TaskSummary) -> Result {
     times(out, "Blocking pool, calls", &tasks.blocking_call)
 }
 
-fn times(out: &mut String, what: &str, times: &Distribution) -> Result {
+pub(super) fn times(out: &mut String, what: &str, times: &Distribution) -> Result {
     let Distribution { count: number, total_ns, p50_ns, p99_ns, max_ns } = *times;
     if number == 0 {
         return Ok(());
@@ -109,7 +108,7 @@ fn uses(uses: &[TaskUse]) -> Table {
 }
 
 /// A name as long as a column has room for.
-fn cut(name: &str) -> String {
+pub(super) fn cut(name: &str) -> String {
     const ROOM: usize = 20;
     if name.chars().count() <= ROOM {
         return name.to_owned();
@@ -133,7 +132,7 @@ fn slow_polls(out: &mut String, tasks: &TaskSummary) -> Result {
 }
 
 /// Lines that fit the screen, broken between words, but for a number and its unit.
-fn wrap(text: &str) -> Vec<String> {
+pub(super) fn wrap(text: &str) -> Vec<String> {
     const COLUMNS: usize = 94;
     let mut lines = vec![String::new()];
     for word in words(text) {
@@ -233,18 +232,6 @@ fn steals(tasks: &TaskSummary) -> Table {
     table
 }
 
-fn spans(spans: &[NamedSpans], name: &str) -> Table {
-    let mut table = Table::new(&[name, ">COUNT", ">P50", ">P99", ">MAX", ">TOTAL", ">UNFINISHED"]);
-    for span in spans {
-        let Distribution { count: number, total_ns, p50_ns, p99_ns, max_ns } = span.duration;
-        let mut cells = vec![cut(&span.name), count(number)];
-        cells.extend([p50_ns, p99_ns, max_ns, total_ns].map(duration));
-        cells.push(count(span.unfinished));
-        table.row(cells);
-    }
-    table
-}
-
 /// What belongs to the foot of a summary: whether the clocks agree, and what is missing.
 pub(super) fn foot(out: &mut String, tasks: &TaskSummary) -> Result {
     let check = &tasks.clock_check;
@@ -261,6 +248,10 @@ pub(super) fn foot(out: &mut String, tasks: &TaskSummary) -> Result {
     }
     for runtime in &tasks.runtimes {
         let name = format!("{} ({})", runtime.name, runtime.pid);
+        if let Some(error_ns) = runtime.clock_error_ns {
+            let error = duration(error_ns);
+            writeln!(out, "Clock of {name}: within {error} of the kernel's, as it says")?;
+        }
         if !runtime.not_collected.is_empty() {
             let kinds = format!("Not collected from {name}: {}", runtime.not_collected.join(", "));
             wrap(&kinds).iter().try_for_each(|line| writeln!(out, "{line}"))?;

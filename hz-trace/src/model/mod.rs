@@ -15,8 +15,8 @@ pub mod window;
 pub use fold::Folder;
 use hz_probes_ebpf::Comm;
 pub use runtimes::{
-    BlockingCall, Depth, Mark, Park, Runtime, RuntimeLoss, Site, Steal, TimerFired, UserSpan,
-    Worker,
+    BlockingCall, BufferUse, Depth, Mark, Park, Runtime, RuntimeLoss, Site, Steal, TimerFired,
+    UserSpan, Worker,
 };
 pub use stacks::{
     Allocation, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason, Place, Stack,

@@ -29,6 +29,8 @@ pub struct Runtime {
     pub user_spans: Vec<UserSpan>,
     /// Marks of the program's own.
     pub marks: Vec<Mark>,
+    /// Buffers of the pool that were taken, by time.
+    pub buffers: Vec<BufferUse>,
     /// Places that spawn tasks, by number.
     pub sites: FxHashMap<u32, Site>,
     /// Texts that others name, by number.
@@ -167,6 +169,8 @@ pub struct UserSpan {
     pub id: u64,
     /// The task in which it began, if in one.
     pub task: Option<TaskIndex>,
+    /// The thread on which it began.
+    pub thread: ThreadIndex,
     /// Its name or route: a number of [`Runtime::texts`].
     pub text: u32,
     /// When it began, nanoseconds of `CLOCK_MONOTONIC`.
@@ -175,6 +179,21 @@ pub struct UserSpan {
     pub end_ns: Option<u64>,
     /// A request's status, 0: not said.
     pub status: u32,
+}
+
+/// A buffer of the pool, from being taken to coming back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferUse {
+    /// The task that took it, if one did.
+    pub task: Option<TaskIndex>,
+    /// Its size in bytes.
+    pub bytes: u32,
+    /// Bytes per page of its memory, as a power of two.
+    pub page_log2: u8,
+    /// When it was taken, nanoseconds of `CLOCK_MONOTONIC`.
+    pub taken_ns: u64,
+    /// When it came back; `None`: not seen.
+    pub returned_ns: Option<u64>,
 }
 
 /// A mark of the program's own.

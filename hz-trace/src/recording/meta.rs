@@ -48,6 +48,8 @@ pub struct RuntimeProcess {
     pub workers: u32,
     /// Kinds of records that its runtime does not tell.
     pub not_told: Vec<String>,
+    /// By how much its clock may differ from the kernel's, as it said last, in nanoseconds.
+    pub clock_error_ns: Option<u64>,
 }
 
 /// A statically defined probe that was recorded.

@@ -151,11 +151,20 @@ impl Runtimes {
         for mut reading in std::mem::take(&mut self.readings) {
             reading.drain(collector);
             if reading.reader.memory().is_there() {
+                self.learn_clock(reading.reader.memory());
                 // What was loaded since has stacks too.
                 self.mapped.tell(reading.reader.memory().pid(), collector);
                 reading.snapshot(collector);
             }
             add(&mut self.earlier, reading.reader.ledger());
+        }
+    }
+
+    /// What a process says now of its clock: at first it has not compared it often.
+    fn learn_clock(&mut self, memory: &RuntimeMemory) {
+        let its = self.found.iter_mut().rev().find(|process| process.pid == memory.pid());
+        if let Some(process) = its {
+            process.clock_error_ns = memory.clock_error_ns().or(process.clock_error_ns);
         }
     }
 
@@ -210,7 +219,9 @@ impl Runtimes {
         self.next_stream = first_stream.saturating_add(reader.lanes());
         self.readings.push(Reading { reader, first_stream });
         let (comm, not_told) = (comm(pid), not_told(offered));
-        self.found.push(RuntimeProcess { pid, comm, workers, not_told });
+        let clock_error_ns =
+            self.readings.last().and_then(|last| last.reader.memory().clock_error_ns());
+        self.found.push(RuntimeProcess { pid, comm, workers, not_told, clock_error_ns });
         Ok(())
     }
 }

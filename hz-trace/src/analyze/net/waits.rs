@@ -7,7 +7,7 @@ use hz_probes_ebpf::net::{
 use serde::Serialize;
 
 /// For what bytes waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SocketWaitKind {

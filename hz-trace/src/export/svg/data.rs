@@ -11,7 +11,6 @@ use super::encode::safe_json;
 use super::encoder::{Actor, Encoder};
 use super::layout::PLOT;
 use super::style::CLASSES;
-use super::words;
 use super::{DATA_BYTES, PX, Scene};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -42,7 +41,8 @@ struct Data {
     plot: [i32; 4],
     /// Thread id, process id, name and colour of everybody who is mentioned. The first is nobody.
     actors: Vec<Actor>,
-    probes: Vec<String>,
+    /// Name and class of what is below lanes.
+    names: Vec<(String, &'static str)>,
     /// The plain colour of every class.
     paints: BTreeMap<&'static str, String>,
     lanes: Vec<LaneData>,
@@ -52,7 +52,7 @@ struct Data {
 }
 
 /// A lane.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct LaneData {
     pub(super) kind: &'static str,
     /// Top and height in pixels.
@@ -71,6 +71,15 @@ pub(super) struct LaneData {
     pub(super) lost: Vec<(u64, u64, u64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) calls: Option<String>,
+    /// Rows of `calls`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) rows: u8,
+    /// Of tasks: when their sockets waited, nanoseconds since the start of the picture, and for what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) waits: Vec<(u64, u64, String)>,
+    /// Which of `waits` the picture says beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<usize>,
     /// What shares the lane, if it is no threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
@@ -84,6 +93,11 @@ pub(super) struct LaneData {
     /// How many threads share the lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) threads: Option<usize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(rows: &u8) -> bool {
+    *rows == 0
 }
 
 /// A wait with its culprits: times in nanoseconds since the start of the picture.
@@ -129,7 +143,12 @@ fn data(scene: &Scene<'_>) -> Data {
         resolution: encoder.resolution_ns,
         plot: [PLOT.start / PX, PLOT.end / PX, top / PX, bottom / PX],
         actors: encoder.actors,
-        probes: subject.about.probes.iter().map(|name| words::printable(name)).collect(),
+        names: scene
+            .strips
+            .names
+            .iter()
+            .map(|(name, paint)| (name.clone(), paint.class()))
+            .collect(),
         paints: CLASSES.iter().map(|(paint, class)| (*class, paint.hex())).collect(),
         lanes,
         worst,

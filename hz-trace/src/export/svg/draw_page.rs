@@ -183,6 +183,8 @@ fn legend(scene: &Scene<'_>) -> Vec<(Mark, &'static str)> {
     let has_unknown =
         has(State::Unknown) || model.cpus.iter().any(|cpu| cpu.runs.iter().any(is_unknown));
     let has_tasks = !model.tasks.is_empty();
+    let strips = &scene.strips;
+    let has_socket_waits = scene.lanes.tasks.own.iter().any(|own| !own.waits.is_empty());
     let (waits, blocked, new) = if has_tasks {
         ("ready or runnable", "blocked, in a poll or the kernel", "polled, not recorded")
     } else {
@@ -197,7 +199,11 @@ fn legend(scene: &Scene<'_>) -> Vec<(Mark, &'static str)> {
         (has(State::New) || has_tasks, Mark::Block(Paint::NEW, 30), new),
         (has_unknown, Mark::Block(Paint::UNKNOWN, 100), "not recorded"),
         (has_moved, Mark::Tick, "came to another CPU"),
-        (!model.calls.is_empty(), Mark::Block(Paint::CALL, 50), "call"),
+        (strips.has(Paint::CALL), Mark::Block(Paint::CALL, 50), "call"),
+        (strips.has(Paint::REQUEST), Mark::Block(Paint::REQUEST, 50), "request"),
+        (strips.has(Paint::SPAN), Mark::Block(Paint::SPAN, 50), "span"),
+        (strips.has(Paint::MARK), Mark::Block(Paint::MARK, 50), "mark"),
+        (has_socket_waits, Mark::Block(Paint::LOST, 30), "idle: its socket waited"),
         (has_lost, Mark::Block(Paint::LOST, 100), "records lost"),
     ];
     all.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, mark, text)| (mark, text)).collect()

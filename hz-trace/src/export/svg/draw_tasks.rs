@@ -4,6 +4,7 @@ use super::canvas::Canvas;
 use super::columns::{ThreadColumns, place};
 use super::draw_cpus::Bars;
 use super::draw_page::{close_lane, open_lane, shortened};
+use super::draw_strips;
 use super::draw_threads::{crowded_columns, long_tiles, middle, moves, stack};
 use super::layout::{Lane, PLOT, Shows};
 use super::style::{Paint, Type};
@@ -59,6 +60,8 @@ fn draw_task(
     long_tiles(scene, canvas, (lane, &columns))?;
     crowded_columns(scene, canvas, (lane, &columns))?;
     moves(scene, canvas, (lane, &columns))?;
+    draw_strips::waits(scene, canvas, (lane, own))?;
+    draw_strips::draw(scene, canvas, (lane, as_runner(model, own.task)))?;
     close_lane(canvas)
 }
 

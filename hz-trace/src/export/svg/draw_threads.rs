@@ -6,8 +6,9 @@ use super::canvas::Canvas;
 use super::columns::{Mix, ThreadColumns, clear_part, place};
 use super::draw_cpus::Bars;
 use super::draw_page::{close_lane, open_lane, shortened};
+use super::draw_strips;
 use super::lanes::Lanes;
-use super::layout::{CALLS_HEIGHT, Lane, PLOT, Shows};
+use super::layout::{Lane, PLOT, Shows};
 use super::style::{Paint, Type};
 use super::survey::{Life, Survey, Wait, tiles_between};
 use super::words;
@@ -80,9 +81,7 @@ fn draw_thread(
     long_tiles(scene, canvas, (lane, &columns))?;
     crowded_columns(scene, canvas, (lane, &columns))?;
     moves(scene, canvas, (lane, &columns))?;
-    if lane.has_calls {
-        calls(scene, canvas, (lane, index))?;
-    }
+    draw_strips::draw(scene, canvas, (lane, index))?;
     close_lane(canvas)
 }
 
@@ -241,33 +240,6 @@ fn draw_folded(
     close_lane(canvas)
 }
 
-/// Calls under a thread's lane: spans, and ticks for marks.
-fn calls(
-    scene: &Scene<'_>,
-    canvas: &Canvas,
-    (lane, index): (&Lane, ThreadIndex),
-) -> io::Result<()> {
-    let top = lane.y().end + PX;
-    let y = top..top + CALLS_HEIGHT - 2 * PX;
-    let Some(mine) = scene.calls.get(&index) else { return Ok(()) };
-    // Calls shorter than a column fill it; of any number in one column there is one bar.
-    let mut last = None;
-    for call in mine {
-        let from = canvas.x(call.start_ns);
-        let to = call.end_ns.map_or(from, |end_ns| canvas.x(end_ns));
-        if to - from >= scene.column_px * PX {
-            canvas.rect(from..to, y.clone(), Paint::CALL)?;
-            continue;
-        }
-        let x = from / PX * PX;
-        let height = if call.end_ns.is_some() { y.clone() } else { y.start - PX..y.end };
-        if last.replace(x) != Some(x) {
-            canvas.bar(x + PX / 2, height, (Paint::CALL, PX.unsigned_abs()))?;
-        }
-    }
-    Ok(())
-}
-
 /// The worst waits of different threads, if they are long enough to be seen.
 pub(super) fn notes(survey: &Survey, lanes: &Lanes, visible_ns: u64) -> Vec<Wait> {
     let shown: FxHashSet<ThreadIndex> = lanes.threads().collect();
@@ -306,8 +278,7 @@ fn point_out(scene: &Scene<'_>, canvas: &Canvas, (lane, wait): (&Lane, &Wait)) -
     } else {
         (to, HPos::Right)
     };
-    let calls = if lane.has_calls { CALLS_HEIGHT } else { 0 };
-    let baseline = lane.y().end + calls + 12 * PX;
+    let baseline = lane.y().end + lane.rows_height() + 12 * PX;
     canvas.text(&text, (x, baseline), Type::NOTE.anchored(anchor))
 }
 

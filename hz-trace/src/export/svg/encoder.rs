@@ -10,11 +10,12 @@ use super::layout::{Lane, Shows};
 use super::mixes::{mixed_states, write_mix};
 use super::pieces::{Slice, gather};
 use super::sockets::{SocketColumn, socket_columns};
+use super::strips::Strip;
 use super::survey::{Wait, tiles_between};
 use super::tasks::{Part, as_runner, part, task_words};
 use super::words;
 use super::{CALL_BYTES, PX, Scene};
-use crate::model::{Call, Cpu, Span, State, ThreadIndex, Tile, Waker, Who};
+use crate::model::{Cpu, Span, State, ThreadIndex, Tile, Waker, Who};
 use rustc_hash::FxHashMap;
 
 /// Names that are embedded; threads beyond them are "another thread".
@@ -120,20 +121,8 @@ impl<'a> Encoder<'a> {
 
     fn lane(&mut self, lane: &Lane) -> LaneData {
         let pixels = |units: i32| f64::from(units) / f64::from(PX);
-        let mut data = LaneData {
-            kind: "density",
-            y: (pixels(lane.top), pixels(lane.height)),
-            cpu: None,
-            actor: None,
-            start: 0,
-            pieces: String::new(),
-            lost: Vec::new(),
-            calls: None,
-            threads: None,
-            name: None,
-            queue: Vec::new(),
-            socket: Vec::new(),
-        };
+        let y = (pixels(lane.top), pixels(lane.height));
+        let mut data = LaneData { kind: "density", y, ..LaneData::default() };
         let model = self.scene.subject.model;
         match lane.shows {
             // It shows what the lane of the CPU says.
@@ -150,7 +139,7 @@ impl<'a> Encoder<'a> {
                 let subject = self.scene.subject;
                 let time = subject.from_ns..subject.to_ns;
                 data.pieces = self.life(tiles_between(model.thread(index), time)).base64();
-                data.calls = lane.has_calls.then(|| self.calls(index).base64());
+                self.below(lane, index, &mut data);
             }
             Shows::Folded => {
                 (data.kind, data.threads) = ("rest", Some(self.scene.lanes.folded.len()));
@@ -162,6 +151,8 @@ impl<'a> Encoder<'a> {
                 (data.kind, data.actor) = ("task", Some(actor));
                 data.start = own.tiles.first().map_or(0, |first| self.units(first.span.start_ns));
                 data.pieces = self.life(own.tiles.iter().copied()).base64();
+                self.below(lane, as_runner(model, own.task), &mut data);
+                self.socket_waits(place, &mut data);
             }
             Shows::TaskFold(place) => {
                 let fold = &self.scene.lanes.tasks.folds[place];
@@ -322,37 +313,57 @@ impl<'a> Encoder<'a> {
         bytes
     }
 
-    /// Calls by start: time since the start of the one before, probe, and length and one, or 0 for
-    /// a mark. Where they are too many, the shorter ones that begin within a resolution of another
-    /// are left to it.
-    fn calls(&self, index: ThreadIndex) -> Bytes {
+    /// When the sockets of a task waited.
+    fn socket_waits(&self, place: usize, data: &mut LaneData) {
+        let tasks = &self.scene.lanes.tasks;
+        let own = &tasks.own[place];
+        let waits = own.waits.iter();
+        data.waits = waits
+            .map(|wait| (self.since(wait.start_ns), self.since(wait.end_ns), wait.words.clone()))
+            .collect();
+        let note = tasks.note(own).filter(|_| tasks.notes.contains(&place));
+        data.note = note.and_then(|note| own.waits.iter().position(|wait| wait == note));
+    }
+
+    /// What is below a lane.
+    fn below(&self, lane: &Lane, index: ThreadIndex, data: &mut LaneData) {
+        if let Some(strip) = self.scene.strips.get(index) {
+            data.calls = Some(self.strip(strip).base64());
+            data.rows = lane.rows;
+        }
+    }
+
+    /// Parts by start: time since the start of the one before, name and row, length and one, or 0
+    /// for what only happened, and a number. Where they are too many, the shorter ones that begin
+    /// within a resolution of another are left to it.
+    fn strip(&self, strip: &Strip) -> Bytes {
+        const BYTES_PER_PART: usize = 6;
         let mut bytes = Bytes::default();
-        let empty = Vec::new();
-        let calls = self.scene.calls.get(&index).unwrap_or(&empty);
-        let budget = CALL_BYTES / self.scene.calls.len().max(1);
-        let spacing_ns = if calls.len() * 5 > budget {
-            self.scene.subject.duration_ns() / (budget / 5).max(1) as u64
+        let budget = CALL_BYTES / self.scene.strips.len().max(1);
+        let spacing_ns = if strip.parts.len() * BYTES_PER_PART > budget {
+            self.scene.subject.duration_ns() / (budget / BYTES_PER_PART).max(1) as u64
         } else {
             0
         };
-        let (mut before_ns, mut next_ns) = (self.scene.subject.from_ns, 0);
-        for call in calls {
-            let length_ns = call.end_ns.map_or(0, |end_ns| end_ns - call.start_ns);
-            if call.start_ns < next_ns && length_ns < spacing_ns {
+        let mut before_ns = self.scene.subject.from_ns;
+        let mut next_ns = vec![0; usize::from(strip.rows).max(1)];
+        for part in &strip.parts {
+            let length_ns = part.end_ns.map_or(0, |end_ns| end_ns - part.start_ns);
+            let next_ns = &mut next_ns[usize::from(part.row)];
+            if part.start_ns < *next_ns && length_ns < spacing_ns {
                 continue;
             }
-            next_ns = call.start_ns + spacing_ns;
-            let start_ns = call.start_ns.max(before_ns);
+            *next_ns = part.start_ns + spacing_ns;
+            let start_ns = part.start_ns.max(before_ns);
             bytes.number(self.units(start_ns) - self.units(before_ns));
-            bytes.number(call.probe.into());
-            bytes.number(call.end_ns.map_or(0, |end_ns| self.call_units(call, end_ns) + 1));
+            bytes.number(part.name as u64 * 8 + u64::from(part.row.min(7)));
+            let units =
+                |end_ns: u64| self.units(end_ns).saturating_sub(self.units(part.start_ns)) + 1;
+            bytes.number(part.end_ns.map_or(0, units));
+            bytes.number(part.number);
             before_ns = start_ns;
         }
         bytes
-    }
-
-    const fn call_units(&self, call: &Call, end_ns: u64) -> u64 {
-        self.units(end_ns).saturating_sub(self.units(call.start_ns))
     }
 
     pub(super) fn wait(&mut self, wait: &Wait) -> WaitData {

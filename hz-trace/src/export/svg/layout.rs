@@ -4,10 +4,11 @@ use super::PX;
 use super::draw_page::footer_height;
 use super::lanes::Lanes;
 use super::sockets;
+use super::strips::{Strip, Strips};
 use super::survey::Wait;
+use super::tasks::as_runner;
 use crate::export::Subject;
-use crate::model::{Call, Runtime, ThreadIndex};
-use rustc_hash::FxHashMap;
+use crate::model::{Runtime, ThreadIndex};
 use std::ops::Range;
 
 /// Width of the picture in units.
@@ -16,8 +17,8 @@ pub(super) const WIDTH: i32 = 1_280 * PX;
 pub(super) const PLOT: Range<i32> = 168 * PX..1_256 * PX;
 /// Left margin of headings in units.
 pub(super) const MARGIN: i32 = 16 * PX;
-/// Height of the part of a thread's lane that shows calls, in units.
-pub(super) const CALLS_HEIGHT: i32 = 7 * PX;
+/// Height of a row of what is below a lane, in units.
+pub(super) const ROW_HEIGHT: i32 = 7 * PX;
 
 /// Height of the line under a thread's lane that says something about it, in units.
 pub(super) const NOTE_HEIGHT: i32 = 14 * PX;
@@ -49,15 +50,20 @@ pub(super) struct Lane {
     pub(super) shows: Shows,
     /// Its top, in units.
     pub(super) top: i32,
-    /// In units, without that of calls.
+    /// In units, without what is below.
     pub(super) height: i32,
-    /// Whether calls are shown under it.
-    pub(super) has_calls: bool,
+    /// Rows of what is below.
+    pub(super) rows: u8,
 }
 
 impl Lane {
     pub(super) const fn y(&self) -> Range<i32> {
         self.top..self.top + self.height
+    }
+
+    /// Height of what is below, in units.
+    pub(super) fn rows_height(&self) -> i32 {
+        i32::from(self.rows) * ROW_HEIGHT
     }
 
     /// Where its label's baseline is.
@@ -97,21 +103,20 @@ struct Stack {
 }
 
 impl Layout {
-    /// Puts everything in its place; threads that called and threads whose wait is pointed out need
-    /// more room.
+    /// Puts everything in its place; what is below lanes and waits that are pointed out need room.
     pub(super) fn of(
         subject: &Subject<'_>,
         lanes: &Lanes,
-        (calls, notes): (&FxHashMap<ThreadIndex, Vec<Call>>, &[Wait]),
+        (strips, notes): (&Strips, &[Wait]),
     ) -> Self {
         let top = 84 * PX;
         let plot_y = top..top;
         let empty = Self { lanes: Vec::new(), headings: Vec::new(), plot_y, height: 0 };
         let mut stack = Stack { layout: empty, at: top };
         stack.cpus(subject);
-        stack.tasks(subject, lanes);
+        stack.tasks(subject, lanes, strips);
         stack.sockets(subject);
-        stack.threads(lanes, (calls, notes));
+        stack.threads(lanes, (strips, notes));
         stack.layout.plot_y.end = stack.at + 4 * PX;
         stack.layout.height = stack.at + 4 * PX + footer_height(subject);
         stack.layout
@@ -131,7 +136,7 @@ impl Stack {
     }
 
     fn lane(&mut self, shows: Shows, height: i32, gap: i32) {
-        let lane = Lane { shows, top: self.at, height: height * PX, has_calls: false };
+        let lane = Lane { shows, top: self.at, height: height * PX, rows: 0 };
         self.layout.lanes.push(lane);
         self.at += (height + gap) * PX;
     }
@@ -168,7 +173,7 @@ impl Stack {
         }
     }
 
-    fn tasks(&mut self, subject: &Subject<'_>, lanes: &Lanes) {
+    fn tasks(&mut self, subject: &Subject<'_>, lanes: &Lanes, strips: &Strips) {
         let runtimes = &subject.model.runtimes;
         if runtimes.is_empty() {
             return;
@@ -181,8 +186,12 @@ impl Stack {
         for (place, _) in runtimes.iter().enumerate().filter(|(_, each)| has_queues(each)) {
             self.lane(Shows::Queue(place), 14, 4);
         }
-        for place in 0..lanes.tasks.own.len() {
+        for (place, own) in lanes.tasks.own.iter().enumerate() {
             self.lane(Shows::Task(place), 14, 4);
+            self.strip(strips.get(as_runner(subject.model, own.task)));
+            if lanes.tasks.notes.contains(&place) {
+                self.at += NOTE_HEIGHT;
+            }
         }
         for place in 0..lanes.tasks.folds.len() {
             self.lane(Shows::TaskFold(place), 14, 4);
@@ -207,11 +216,7 @@ impl Stack {
         }
     }
 
-    fn threads(
-        &mut self,
-        lanes: &Lanes,
-        (calls, notes): (&FxHashMap<ThreadIndex, Vec<Call>>, &[Wait]),
-    ) {
+    fn threads(&mut self, lanes: &Lanes, (strips, notes): (&Strips, &[Wait])) {
         self.heading("Threads", "worst wait for a CPU first, then busiest", false);
         for group in &lanes.groups {
             if lanes.groups.len() > 1 {
@@ -219,9 +224,7 @@ impl Stack {
             }
             for thread in &group.threads {
                 self.lane(Shows::Thread(*thread), 14, 4);
-                if calls.contains_key(thread) {
-                    self.calls();
-                }
+                self.strip(strips.get(*thread));
                 if notes.iter().any(|wait| wait.thread == *thread) {
                     self.at += NOTE_HEIGHT;
                 }
@@ -233,11 +236,11 @@ impl Stack {
         }
     }
 
-    fn calls(&mut self) {
-        if let Some(lane) = self.layout.lanes.last_mut() {
-            lane.has_calls = true;
-        }
-        self.at += CALLS_HEIGHT;
+    /// Makes room for what is below the lane that was put last.
+    fn strip(&mut self, strip: Option<&Strip>) {
+        let Some((strip, lane)) = strip.zip(self.layout.lanes.last_mut()) else { return };
+        lane.rows = strip.rows;
+        self.at += lane.rows_height();
     }
 }
 

@@ -16,6 +16,7 @@ mod data;
 mod draw_cpus;
 mod draw_page;
 mod draw_sockets;
+mod draw_strips;
 mod draw_tasks;
 mod draw_threads;
 mod encode;
@@ -25,21 +26,21 @@ mod layout;
 mod mixes;
 mod pieces;
 mod sockets;
+mod strips;
 mod style;
 mod survey;
 mod tasks;
 mod words;
 
 use super::{Exporter, Subject};
-use crate::model::{Call, ThreadIndex};
 use axis::TimeAxis;
 use canvas::Canvas;
 use colour::Colours;
 use columns::Grid;
 use lanes::Lanes;
 use layout::{Layout, PLOT, WIDTH};
-use rustc_hash::FxHashMap;
 use std::io;
+use strips::Strips;
 use survey::{Survey, Wait, survey};
 
 /// Units per pixel: plotters' coordinates are whole numbers, and a tenth of a pixel is as fine as
@@ -83,8 +84,8 @@ struct Scene<'a> {
     grid: Grid,
     /// Width of a column in pixels.
     column_px: i32,
-    /// Calls in the part to draw, by thread.
-    calls: FxHashMap<ThreadIndex, Vec<Call>>,
+    /// What is below the lanes.
+    strips: Strips,
     /// Waits that are pointed out.
     notes: Vec<Wait>,
     /// The sentence on top.
@@ -98,15 +99,15 @@ impl<'a> Scene<'a> {
         let pixels = (PLOT.end - PLOT.start) / PX;
         let visible_ns = subject.duration_ns() / u64::from(pixels.unsigned_abs());
         let lanes = Lanes::of(subject, &survey, visible_ns);
-        let calls = calls(subject);
+        let strips = Strips::of(subject, &lanes);
         let notes = draw_threads::notes(&survey, &lanes, visible_ns);
-        let layout = Layout::of(subject, &lanes, (&calls, &notes));
+        let layout = Layout::of(subject, &lanes, (&strips, &notes));
         let column_px = column_px(layout.lanes.len());
         let columns = pixels / column_px;
         let grid = Grid::new(subject.from_ns, subject.to_ns, columns.unsigned_abs() as usize);
         let colours = Colours::of(model, &survey, &lanes.tasks);
         let verdict = words::verdict(subject, &survey);
-        Self { verdict, subject, colours, survey, lanes, layout, grid, column_px, calls, notes }
+        Self { verdict, subject, colours, survey, lanes, layout, grid, column_px, strips, notes }
     }
 
     fn draw(&self) -> io::Result<Vec<u8>> {
@@ -128,18 +129,6 @@ impl<'a> Scene<'a> {
         data::embed(self, &canvas)?;
         canvas.finish()
     }
-}
-
-/// The calls in the part to draw, by thread, in order.
-fn calls(subject: &Subject<'_>) -> FxHashMap<ThreadIndex, Vec<Call>> {
-    let mut calls: FxHashMap<ThreadIndex, Vec<Call>> = FxHashMap::default();
-    for call in &subject.model.calls {
-        let end_ns = call.end_ns.unwrap_or(call.start_ns);
-        if call.start_ns < subject.to_ns && end_ns >= subject.from_ns {
-            calls.entry(call.thread).or_default().push(*call);
-        }
-    }
-    calls
 }
 
 /// The narrowest columns that keep the picture small.

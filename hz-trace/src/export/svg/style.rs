@@ -32,6 +32,9 @@ impl Paint {
     pub(super) const FLAG: Self = Self(0xff, 0xff, 0xfe);
     pub(super) const MOVED: Self = Self(0x2b, 0x34, 0x40);
     pub(super) const CALL: Self = Self(0x7a, 0x5c, 0xff);
+    pub(super) const REQUEST: Self = Self(0x4f, 0xa9, 0xf0);
+    pub(super) const SPAN: Self = Self(0xd0, 0x7f, 0xc4);
+    pub(super) const MARK: Self = Self(0x8a, 0x2d, 0x6a);
     /// How many different threads ran in a column: 1, 2, 3 to 4, 5 to 8, 9 or more.
     pub(super) const DENSITY: [Self; 5] = [
         Self(0x86, 0xbc, 0xe0),
@@ -81,6 +84,9 @@ pub(super) const CLASSES: &[(Paint, &str)] = &[
     (Paint::FLAG, "flag"),
     (Paint::MOVED, "moved"),
     (Paint::CALL, "call"),
+    (Paint::REQUEST, "request"),
+    (Paint::SPAN, "span"),
+    (Paint::MARK, "mark"),
     (Paint::DENSITY[0], "d1"),
     (Paint::DENSITY[1], "d2"),
     (Paint::DENSITY[2], "d3"),

@@ -4,11 +4,12 @@
 //! The lanes of threads know how to draw a life and the lanes of CPUs who ran. So a task's life is
 //! told in the states of threads, and tasks and their reasons are numbered after the threads.
 
-use crate::analyze::tiles_in;
+use crate::analyze::{SocketIdle, SocketWaits, idle_words, tiles_in};
 use crate::model::{
     Model, Object, Run, Span, State, Task, TaskIndex, TaskSpan, TaskState, TaskTile, ThreadIndex,
     Tile, Waker, Who, Why,
 };
+use crate::text::duration;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -18,6 +19,15 @@ const LANES: usize = 24;
 
 /// Names that have a lane of the tasks without one; the rest share the last.
 const FOLDS: usize = 8;
+
+/// Times in which the sockets of a task waited that its lane shows, the worst.
+const WAITS: usize = 100;
+
+/// Tasks of which one is pointed out, and how long it is at least: in nanoseconds, and as a part of
+/// the picture.
+const NOTES: usize = 4;
+const NOTED_NS: u64 = 1_000_000;
+const NOTED_PART: u64 = 500;
 
 /// The CPU of a task that was not polled yet.
 const NO_CPU: u16 = u16::MAX;
@@ -35,6 +45,19 @@ struct Poll {
 pub(super) struct OwnLane {
     pub(super) task: TaskIndex,
     pub(super) tiles: Vec<Tile>,
+    /// When the sockets waited that it waited for.
+    pub(super) waits: Vec<SocketWaited>,
+}
+
+/// A time in which a task was idle because its socket waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SocketWaited {
+    pub(super) start_ns: u64,
+    pub(super) end_ns: u64,
+    /// How long the task was idle and how much of it the socket waited for what.
+    pub(super) words: String,
+    /// How long the socket waited meanwhile.
+    pub(super) caused_ns: u64,
 }
 
 /// The lane of tasks of one name.
@@ -50,6 +73,8 @@ pub(super) struct TaskLanes {
     /// The busiest first.
     pub(super) own: Vec<OwnLane>,
     pub(super) folds: Vec<Fold>,
+    /// Places among `own` of the tasks of which the worst such time is pointed out.
+    pub(super) notes: Vec<usize>,
     /// What tasks wait for or are woken by, and in which process.
     reasons: Vec<(u32, String)>,
     /// By thread, in order.
@@ -108,12 +133,32 @@ impl TaskLanes {
         // One more lane costs no more height than the lane of a single folded task.
         let own = if tasks.len() > LANES + 1 { LANES } else { tasks.len() };
         let mut lanes = Self { polls: polls(model), ..Self::default() };
+        let sockets = SocketWaits::of(model);
         for (_, task) in &tasks[..own] {
             let tiles = lanes.tiles(model, *task, time);
-            lanes.own.push(OwnLane { task: *task, tiles });
+            let waits = socket_waits(model, &sockets, (*task, time));
+            lanes.own.push(OwnLane { task: *task, tiles, waits });
         }
+        lanes.choose_notes(time);
         lanes.fold(model, tasks[own..].iter().map(|(_, task)| *task));
         lanes
+    }
+
+    /// Points out the worst times that sockets waited, of different tasks.
+    fn choose_notes(&mut self, time: &Range<u64>) {
+        let least_ns = (time.end.saturating_sub(time.start) / NOTED_PART).max(NOTED_NS);
+        let worst = self.own.iter().enumerate().filter_map(|(place, own)| {
+            let wait = self.note(own)?;
+            (wait.caused_ns >= least_ns).then_some((Reverse(wait.caused_ns), place))
+        });
+        let mut worst: Vec<(Reverse<u64>, usize)> = worst.collect();
+        worst.sort_unstable();
+        self.notes = worst.into_iter().take(NOTES).map(|(_, place)| place).collect();
+    }
+
+    /// The worst of the times that the sockets of a task waited.
+    pub(super) fn note<'a>(&self, own: &'a OwnLane) -> Option<&'a SocketWaited> {
+        own.waits.iter().max_by_key(|wait| (wait.caused_ns, Reverse(wait.start_ns)))
     }
 
     fn fold(&mut self, model: &Model, tasks: impl Iterator<Item = TaskIndex>) {
@@ -237,6 +282,47 @@ impl Iterator for Pieces<'_> {
     }
 }
 
+/// The times in which a task was idle because its socket waited.
+fn socket_waits(
+    model: &Model,
+    sockets: &SocketWaits,
+    (index, time): (TaskIndex, &Range<u64>),
+) -> Vec<SocketWaited> {
+    let idle = model
+        .task(index)
+        .tiles()
+        .filter(|tile| tile.span.start_ns < time.end && tile.end_ns > time.start);
+    let mut waits: Vec<SocketWaited> = idle
+        .filter_map(|tile| {
+            let SocketIdle { socket, causes } = sockets.why(model, &tile)?;
+            let caused_ns: u64 = causes.iter().map(|cause| cause.duration_ns).sum();
+            // What is a small part of a wait does not explain it.
+            if caused_ns * 10 < tile.duration_ns() {
+                return None;
+            }
+            let parts: Vec<String> = causes
+                .iter()
+                .map(|cause| format!("{} for {}", duration(cause.duration_ns), cause.words()))
+                .collect();
+            let words = format!(
+                "idle {} on {} {}: {}",
+                duration(tile.duration_ns()),
+                idle_words(tile.span.why),
+                model.network.socket(socket).peer(),
+                parts.join(", "),
+            );
+            let (start_ns, end_ns) = (tile.span.start_ns, tile.end_ns);
+            Some(SocketWaited { start_ns, end_ns, words, caused_ns })
+        })
+        .collect();
+    if waits.len() > WAITS {
+        waits.sort_by_key(|wait| Reverse(wait.caused_ns));
+        waits.truncate(WAITS);
+        waits.sort_by_key(|wait| wait.start_ns);
+    }
+    waits
+}
+
 fn is_there(task: &Task, time: &Range<u64>) -> bool {
     !task.spans.is_empty() && task.start_ns < time.end && task.end_ns >= time.start
 }
@@ -308,7 +394,7 @@ fn reason_words(model: &Model, span: &TaskSpan) -> Option<String> {
     let object = span.object().and_then(|object| model.objects.get(object.0 as usize));
     let object = match object {
         Some(Object::File { fd, cookie: 0, .. }) => format!("file {fd}"),
-        Some(Object::File { fd, .. }) => format!("socket {fd}"),
+        Some(Object::File { fd, cookie, .. }) => socket_words(model, *fd, *cookie),
         Some(Object::Memory { address, .. }) => format!("{address:#x}"),
         None => String::new(),
     };
@@ -330,4 +416,13 @@ fn reason_words(model: &Model, span: &TaskSpan) -> Option<String> {
         _ => return None,
     };
     Some(words)
+}
+
+/// A socket, with its other end if that is known.
+fn socket_words(model: &Model, fd: u32, cookie: u64) -> String {
+    let socket = model.network.sockets.iter().find(|socket| socket.cookie == cookie);
+    match socket.filter(|socket| socket.peer().port() != 0) {
+        Some(socket) => format!("socket {fd} (→ {})", socket.peer()),
+        None => format!("socket {fd}"),
+    }
 }

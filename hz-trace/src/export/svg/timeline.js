@@ -98,13 +98,16 @@ function isInPlot(point) {
 }
 
 function laneAt(y) {
-  return data.lanes.find((lane) => y >= lane.y[0] - 1 && y <= lane.y[0] + lane.y[1] + (lane.calls ? 7 : 1));
+  return data.lanes.find((lane) => y >= lane.y[0] - 1 && y <= lane.y[0] + lane.y[1] + (heightBelow(lane) || 1));
 }
 
 function callAt(lane, point) {
   if (!lane.calls || point.y <= lane.y[0] + lane.y[1]) return undefined;
   const time = view.time(point.x), slack = view.columnNs * 1.5;
-  return callsOf(lane).find((call) => time >= call.start - slack && time <= (call.end === null ? call.start : call.end) + slack);
+  const row = Math.floor((point.y - lane.y[0] - lane.y[1]) / 7);
+  const isHere = (call) => time >= call.start - slack && time <= (call.end === null ? call.start : call.end) + slack;
+  // A mark is a tick across all rows.
+  return callsOf(lane).find((call) => isHere(call) && (call.row === row || call.end === null));
 }
 
 function hover(point) {

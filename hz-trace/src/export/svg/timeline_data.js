@@ -95,14 +95,15 @@ function readRuns(reader) {
   };
 }
 
-/** Calls of user probes; a mark has no end. */
+/** What is below a lane: calls, requests, spans; what only happened has no end. */
 function readCalls(lane, unit) {
   const reader = new Reader(lane.calls), calls = [];
   let at = 0;
   while (!reader.isDone()) {
     at += reader.number() * unit;
-    const probe = reader.number(), length = reader.number();
-    calls.push({ start: at, end: length > 0 ? at + (length - 1) * unit : null, probe });
+    const name = reader.number(), length = reader.number(), number = reader.number();
+    const end = length > 0 ? at + (length - 1) * unit : null;
+    calls.push({ start: at, end, name: Math.floor(name / 8), row: name % 8, number });
   }
   return calls;
 }
@@ -117,6 +118,9 @@ function callsOf(lane) {
   if (!lane.readCalls) lane.readCalls = readCalls(lane, data.unit);
   return lane.readCalls;
 }
+
+/** Height of what is below a lane. */
+function heightBelow(lane) { return 7 * (lane.rows || 0); }
 
 /** Place of the last piece that begins at `time` or before; 0 if there is none. */
 function placeAt(pieces, time) {

@@ -114,6 +114,7 @@ function drawThread(lane, view) {
   }));
   isCrowded.forEach((crowded, column) => { if (crowded) drawColumn(paths, lane, view, mixes, column); });
   moved.forEach((column) => paths.rect('moved', view.left + column, top - 2, 1, moved.size * 8 > view.columns ? 1 : 4));
+  if (lane.waits) drawSocketWaits(paths, lane, view);
   if (lane.calls) drawCalls(paths, lane, view);
   return paths.nodes();
 }
@@ -136,16 +137,26 @@ function drawColumn(paths, lane, view, mixes, column) {
   });
 }
 
+/** What is below a lane: one bar for any number of short ones in a column. */
 function drawCalls(paths, lane, view) {
-  const top = lane.y[0] + lane.y[1] + 1;
-  let last = -1;
-  callsOf(lane).forEach((call) => {
-    const end = call.end === null ? call.start : call.end;
-    if (end < view.start || call.start > view.end) return;
-    const from = view.x(call.start), width = view.x(end) - from;
-    if (width < 1 && Math.floor(from) === last) return;
-    last = Math.floor(from);
-    paths.rect('call', width < 1 ? last : from, call.end === null ? top - 1 : top, Math.max(width, 1), call.end === null ? 6 : 5);
+  const bottom = lane.y[0] + lane.y[1] + heightBelow(lane), last = [];
+  callsOf(lane).forEach(({ start, end, name, row }) => {
+    if ((end === null ? start : end) < view.start || start > view.end) return;
+    const top = lane.y[0] + lane.y[1] + 1 + 7 * row, paint = data.names[name] ? data.names[name][1] : 'call';
+    const from = view.x(start), width = end === null ? 0 : view.x(end) - from, column = Math.floor(from);
+    if (end === null) paths.rect(paint, column, top - 1, 1, paint === 'mark' ? bottom - top : 6);
+    else if (width >= 1) paths.rect(paint, from, top, width, 5);
+    else if (last[row] !== column) paths.rect(paint, last[row] = column, top, 1, 5);
+  });
+}
+
+/** Times during which the socket waited that a task waited for. */
+function drawSocketWaits(paths, lane, view) {
+  const [top, height] = lane.y;
+  lane.waits.forEach(([start, end]) => {
+    if (end < view.start || start > view.end) return;
+    const from = view.x(start);
+    paths.rect('lost', from, top + (height - 3) / 2, Math.max(view.x(end) - from, 1), 3);
   });
 }
 
@@ -304,9 +315,20 @@ function drawArrows(view) {
   });
 }
 
+/** Why tasks were idle that the picture points out. */
+function drawTaskNotes(view) {
+  const noted = data.lanes.filter((lane) => lane.note !== undefined && !(focus && !focus.has(lane.actor)));
+  const inSight = noted.map((lane) => [lane, lane.waits[lane.note]]).filter(([, [start, end]]) => start < view.end && end > view.start);
+  return inSight.map(([lane, [start, end, said]]) => {
+    const from = view.x(start), isLeft = from + said.length * 6.9 < view.right;
+    const y = lane.y[0] + lane.y[1] + heightBelow(lane) + 12;
+    return words('text', { x: isLeft ? from : view.x(end), y, 'text-anchor': isLeft ? 'start' : 'end' }, said);
+  });
+}
+
 /** What was pointed out, where it is now. */
 function drawNotes(view) {
-  const nodes = drawArrows(view), red = data.paints.blocked;
+  const nodes = drawArrows(view).concat(drawTaskNotes(view)), red = data.paints.blocked;
   data.worst.filter((wait) => wait.note && wait.start < view.end && wait.end > view.start).forEach((wait) => {
     const lane = laneOfActor(wait.actor);
     if (!lane || (focus && !focus.has(wait.actor))) return;
@@ -314,7 +336,7 @@ function drawNotes(view) {
     const box = { x: from - 1, y: top - 1, width: to - from + 2, height: height + 2 };
     nodes.push(element('rect', Object.assign(box, { fill: 'none', stroke: red, 'stroke-width': 1.2 })));
     const isLeft = from + wait.note.length * 6.9 < view.right;
-    const y = top + height + (lane.calls ? 7 : 0) + 12;
+    const y = top + height + heightBelow(lane) + 12;
     nodes.push(words('text', { x: isLeft ? from : to, y, 'text-anchor': isLeft ? 'start' : 'end' }, wait.note));
   });
   return nodes;

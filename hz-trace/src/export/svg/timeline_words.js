@@ -100,7 +100,9 @@ function taskWords(lane, place, view) {
     [NEW]: `in a poll, ${time} not recorded by the kernel`,
     [UNKNOWN]: `not recorded ${time}`,
   }[piece.state];
-  return [`${actorName(lane.actor)}: ${words}`, whenWords(piece.start, piece.end, view)];
+  const waits = piece.state !== SLEEPING ? [] : (lane.waits || []).filter(([start, end]) => start < piece.end && end > piece.start);
+  const why = waits.slice(0, 3).map(([, , said]) => said);
+  return [`${actorName(lane.actor)}: ${words}`, ...why, whenWords(piece.start, piece.end, view)];
 }
 
 function queueWords(lane, time, view) {
@@ -191,7 +193,8 @@ function runWords(lane, piece, view) {
 }
 
 function callWords(lane, call) {
-  const name = data.probes[call.probe] || `probe ${call.probe}`;
+  const [text] = data.names[call.name] || [`probe ${call.name}`];
+  const name = text.replace('\u0001', count(call.number));
   const length = call.end === null ? '' : ' ' + duration(call.end - call.start);
   return [`${actorName(lane.actor)}: ${name}${length}`, `at ${duration(data.from_ns + call.start)}`];
 }

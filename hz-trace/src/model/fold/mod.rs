@@ -2,6 +2,7 @@
 
 mod lives;
 mod net;
+mod program;
 mod runtimes;
 mod stacks;
 mod task_loss;

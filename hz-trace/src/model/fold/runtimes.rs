@@ -4,7 +4,7 @@ use super::{Folder, tasks::TaskNow};
 use crate::decode::Event;
 use crate::model::{
     BlockingCall, Depth, Mark, Object, ObjectIndex, Park, Runtime, Site, Steal, TaskIndex, Thread,
-    ThreadIndex, TimerFired, UserSpan, Why, Worker, is_unshowable, tasks::Reason,
+    ThreadIndex, TimerFired, Why, Worker, is_unshowable, tasks::Reason,
 };
 use hz_probes_ebpf::{
     Header, Kind,
@@ -30,8 +30,10 @@ pub(super) struct RuntimesNow {
     objects: FxHashMap<Object, ObjectIndex>,
     /// Places of what began and has not ended, by runtime and number.
     blocking: FxHashMap<(u32, u64), usize>,
-    requests: FxHashMap<(u32, u64), usize>,
-    user_spans: FxHashMap<(u32, u64), usize>,
+    pub(super) requests: FxHashMap<(u32, u64), usize>,
+    pub(super) user_spans: FxHashMap<(u32, u64), usize>,
+    /// Places of buffers that are out, by runtime and address.
+    pub(super) buffers: FxHashMap<(u32, u64), usize>,
 }
 
 impl Folder {
@@ -94,8 +96,11 @@ impl Folder {
             Kind::BlockingQueued | Kind::BlockingBegin | Kind::BlockingEnd => {
                 self.blocking(runtime, (kind, thread), event);
             }
-            Kind::RequestBegin | Kind::SpanBegin => self.span_begin(runtime, kind, event),
+            Kind::RequestBegin | Kind::SpanBegin => {
+                self.span_begin(runtime, (kind, thread), event);
+            }
             Kind::RequestEnd | Kind::SpanEnd => self.span_end(runtime, kind, event),
+            Kind::BufferTaken | Kind::BufferReturned => self.buffer(runtime, kind, event),
             Kind::AllocSampled | Kind::FreeSampled => {
                 let task = self.maybe_task(runtime, event.task);
                 self.allocation(thread, task, event);
@@ -237,33 +242,7 @@ impl Folder {
         }
     }
 
-    fn span_begin(&mut self, runtime: u32, kind: Kind, event: &RuntimeEvent) {
-        let task = self.maybe_task(runtime, event.task);
-        let model = &mut self.model.runtimes[runtime as usize];
-        let (list, open) = match kind {
-            Kind::RequestBegin => (&mut model.requests, &mut self.runtimes.requests),
-            _ => (&mut model.user_spans, &mut self.runtimes.user_spans),
-        };
-        open.insert((runtime, event.value), list.len());
-        let (id, text, start_ns) = (event.value, event.header.arg, event.header.time_ns);
-        list.push(UserSpan { id, task, text, start_ns, end_ns: None, status: 0 });
-    }
-
-    fn span_end(&mut self, runtime: u32, kind: Kind, event: &RuntimeEvent) {
-        let model = &mut self.model.runtimes[runtime as usize];
-        let (list, open) = match kind {
-            Kind::RequestEnd => (&mut model.requests, &mut self.runtimes.requests),
-            _ => (&mut model.user_spans, &mut self.runtimes.user_spans),
-        };
-        let Some(place) = open.remove(&(runtime, event.value)) else { return };
-        let span = &mut list[place];
-        span.end_ns = Some(event.header.time_ns.max(span.start_ns));
-        if kind == Kind::RequestEnd {
-            span.status = event.header.arg;
-        }
-    }
-
-    fn maybe_task(&mut self, runtime: u32, id: u64) -> Option<TaskIndex> {
+    pub(super) fn maybe_task(&mut self, runtime: u32, id: u64) -> Option<TaskIndex> {
         (id != 0).then(|| self.task_index(runtime, id))
     }
 

@@ -84,6 +84,7 @@ macro_rules! field {
 pub(super) const WORKERS: u64 = field!(workers);
 pub(super) const LEASES_CHANGED: u64 = field!(leases_changed);
 pub(super) const PAIRS_WRITTEN: u64 = field!(pairs_written);
+pub(super) const CLOCK_ERROR: u64 = field!(clock_error_ns);
 pub(super) const DIRECTORY_OVERFLOW: u64 = field!(directory_overflow);
 pub(super) const RINGLESS_EVENTS: u64 = field!(ringless_events);
 pub(super) const TABLE_OVERFLOW: u64 = field!(table_overflow);

@@ -34,7 +34,7 @@ use hz_probes_ebpf::{
     Header, Kind,
     runtime::{RuntimeFound, SpawnSite, Text},
 };
-use layout::{DIRECTORY_OVERFLOW, Layout, WORKERS};
+use layout::{CLOCK_ERROR, DIRECTORY_OVERFLOW, Layout, WORKERS};
 use map::Map;
 
 /// Every kind that a ring can carry: bit `kind − 16`.
@@ -111,6 +111,13 @@ impl RuntimeMemory {
     #[must_use]
     pub fn overflow(&self) -> u64 {
         self.map.load(DIRECTORY_OVERFLOW)
+    }
+
+    /// By how much the runtime's clock may differ from `CLOCK_MONOTONIC`, as it says, nanoseconds;
+    /// `None`: it does not say.
+    #[must_use]
+    pub fn clock_error_ns(&self) -> Option<u64> {
+        Some(self.map.load(CLOCK_ERROR)).filter(|error_ns| *error_ns > 0)
     }
 
     /// Text `number` of the process.
