@@ -1,5 +1,6 @@
 //! Tasks that live now: what each does, and which group of them grows.
 
+use super::leaks::is_growing;
 use hz_probes_ebpf::runtime::{
     NO_WORKER, SpawnSite, TASK_DONE, TASK_IDLE, TASK_POLLING, TASK_READY, TaskEntry, Text,
     WAIT_ACCEPT, WAIT_BLOCKING, WAIT_BUFFER, WAIT_CANCEL, WAIT_CHANNEL, WAIT_CONNECT, WAIT_JOIN,
@@ -151,6 +152,9 @@ pub struct LiveTask {
     pub future: Option<String>,
     /// Size of its future, bytes.
     pub future_bytes: u32,
+    /// The innermost `.await` it is suspended at, if that was looked for and found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked_at: Option<String>,
 }
 
 impl LiveTask {
@@ -183,18 +187,30 @@ impl LiveTask {
             spawned_at: site.map_or(file.to_owned(), |site| format!("{file}:{}", site.line)),
             future: site.and_then(|site| names.text(site.future)).map(str::to_owned),
             future_bytes: site.map_or(0, |site| site.future_bytes),
+            parked_at: None,
         }
+    }
+
+    /// Where it is parked: at which `.await` if that is known, else what it waits for, else what it
+    /// does.
+    #[must_use]
+    pub fn parked(&self) -> &str {
+        let waits_for = self.waits_for.as_ref().map(|wait| wait.kind);
+        self.parked_at.as_deref().or(waits_for).unwrap_or(self.state)
     }
 }
 
 /// Which tasks belong together: those of one name that were spawned at one place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct GroupKey {
     /// Their name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Where they were spawned: file and line.
     pub spawned_at: String,
+    /// Where they are parked, for groups by that too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<String>,
 }
 
 /// Tasks that belong together.
@@ -217,12 +233,26 @@ pub struct Group {
     pub polls: u64,
 }
 
-/// Groups of tasks, the largest first.
+/// Groups of tasks by where they were spawned, the largest first.
 #[must_use]
 pub fn groups(tasks: &[LiveTask]) -> Vec<Group> {
+    groups_by(tasks, |_| None)
+}
+
+/// Groups of tasks by where they were spawned and where they are parked, the largest first.
+#[must_use]
+pub fn parked_groups(tasks: &[LiveTask]) -> Vec<Group> {
+    groups_by(tasks, |task| Some(task.parked().to_owned()))
+}
+
+fn groups_by(tasks: &[LiveTask], parked: impl Fn(&LiveTask) -> Option<String>) -> Vec<Group> {
     let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
     for task in tasks {
-        let key = GroupKey { name: task.name.clone(), spawned_at: task.spawned_at.clone() };
+        let key = GroupKey {
+            name: task.name.clone(),
+            spawned_at: task.spawned_at.clone(),
+            parked: parked(task),
+        };
         let group = groups.entry(key.clone()).or_insert_with(|| Group { key, ..Group::default() });
         group.tasks += 1;
         group.idle += u64::from(task.state == "idle");
@@ -270,9 +300,10 @@ impl Growth {
         for group in groups {
             self.counts.entry(group.key.clone()).or_insert_with(|| vec![0; looks]);
         }
+        let now: HashMap<&GroupKey, u64> =
+            groups.iter().map(|group| (&group.key, group.tasks)).collect();
         for (key, counts) in &mut self.counts {
-            let group = groups.iter().find(|group| group.key == *key);
-            counts.push(group.map_or(0, |group| group.tasks));
+            counts.push(now.get(key).copied().unwrap_or(0));
         }
         self.times_ns.push(now_ns);
         if looks >= LOOKS_MAX {
@@ -298,7 +329,8 @@ impl Growth {
     }
 
     /// Groups that grow, the fastest first: of which there were never as few in the second half of
-    /// the looks as there ever were in the first. What only goes up and down is not among them.
+    /// the looks as there ever were in the first, and of which there are more now than when the second
+    /// half began. What only goes up and down, or was made once, is not among them.
     #[must_use]
     pub fn growing(&self) -> Vec<Growing> {
         if self.times_ns.len() < LOOKS_MIN {
@@ -307,15 +339,12 @@ impl Growth {
         let mut growing: Vec<Growing> = self
             .counts
             .iter()
-            .filter_map(|(key, counts)| {
-                let (before, since) = counts.split_at(counts.len() / 2);
-                let is_growing = since.iter().min() > before.iter().max();
-                is_growing.then(|| Growing {
-                    key: key.clone(),
-                    tasks: counts.last().copied().unwrap_or(0),
-                    tasks_before: counts.first().copied().unwrap_or(0),
-                    per_second: self.per_second(key),
-                })
+            .filter(|(_, counts)| is_growing(counts))
+            .map(|(key, counts)| Growing {
+                key: key.clone(),
+                tasks: counts.last().copied().unwrap_or(0),
+                tasks_before: counts.first().copied().unwrap_or(0),
+                per_second: self.per_second(key),
             })
             .collect();
         growing.sort_by(|a, b| b.per_second.total_cmp(&a.per_second));
@@ -328,7 +357,11 @@ mod tests {
     use super::*;
 
     fn group(name: &str, tasks: u64) -> Group {
-        let key = GroupKey { name: Some(name.to_owned()), spawned_at: "a.rs:1".to_owned() };
+        let key = GroupKey {
+            name: Some(name.to_owned()),
+            spawned_at: "a.rs:1".to_owned(),
+            ..GroupKey::default()
+        };
         Group { key, tasks, ..Group::default() }
     }
 

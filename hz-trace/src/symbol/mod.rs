@@ -2,6 +2,7 @@
 //! stacks.
 
 mod elf;
+mod futures;
 mod instruction;
 mod locate;
 mod names;
@@ -10,6 +11,7 @@ mod stacks;
 mod usdt;
 mod usdt_notes;
 
+pub use futures::{DebugInfo, DebugInfoError, FutureFrame, FutureName, Futures, Memory};
 pub use instruction::FirstInstruction;
 pub use spec::{SpecError, UprobeSpec};
 pub use stacks::{

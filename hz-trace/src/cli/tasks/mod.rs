@@ -1,6 +1,7 @@
 //! `hz-trace tasks`.
 
 mod render;
+mod stacks;
 
 use super::{
     say,
@@ -9,14 +10,17 @@ use super::{
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use hz_trace::{
-    analyze::{Group, Growing, Growth, LiveTask, Names, groups},
+    analyze::{Group, Growing, Growth, LiveTask, Names, groups, parked_groups},
     source::{AttachError, RuntimeMemory, runtimes},
+    symbol::Futures,
     text,
 };
 use serde::Serialize;
+use stacks::{Program, StackGroup};
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -27,10 +31,12 @@ Examples:
   hz-trace tasks -p 4711             those of a process
   hz-trace tasks -p 4711 --sort poll first those that were not polled for longest
   hz-trace tasks -p 4711 --watch     look each second, and say which group grows
+  hz-trace tasks -p 4711 --stacks    at which .await every task is suspended
   hz-trace tasks -p 4711 --json      everything, for other programs
 
 It reads the task directory of hz-runtime, and of any runtime that emits its probes. It needs no BPF,
-only to be the process's user or root, and costs the process nothing.";
+only to be the process's user or root, and costs the process nothing. --stacks reads its memory too,
+and needs the types in its debug info: build it with `debug = \"full\"` in its profile.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,6 +53,12 @@ pub(crate) struct TasksArgs {
     /// Stop watching after so many looks [default: at Ctrl-C]
     #[arg(long, value_name = "LOOKS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Say at which .await every task is suspended, from the program's debug info
+    #[arg(long)]
+    stacks: bool,
+    /// Look for separate debug files here too; may be given several times
+    #[arg(long, value_name = "DIRECTORY", requires = "stacks")]
+    debug_dir: Vec<PathBuf>,
     /// What comes first
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
@@ -82,6 +94,9 @@ fn pause(text: &str) -> Result<Duration, String> {
     Ok(pause)
 }
 
+/// What is needed to say where tasks are suspended.
+type Looking<'a> = (&'a Program, Futures<'a>);
+
 /// What one look gave.
 #[derive(Debug, Serialize)]
 struct Look {
@@ -91,6 +106,11 @@ struct Look {
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     time_ns: u64,
     groups: Vec<Group>,
+    /// Groups by where they are parked too.
+    parked: Vec<Group>,
+    /// Tasks that are suspended in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stacks: Option<Vec<StackGroup>>,
     /// Groups that grew since the first look.
     #[serde(skip_serializing_if = "Option::is_none")]
     growing: Option<Vec<Growing>>,
@@ -110,9 +130,12 @@ impl TasksArgs {
                 None => return Ok(ExitCode::SUCCESS),
             },
         };
+        let program =
+            self.stacks.then(|| Program::open(memory.pid(), &self.debug_dir)).transpose()?;
+        let mut looking = program.as_ref().map(|program| (program, program.futures()));
         match self.watch {
-            Some(pause) => self.watch(memory, pause),
-            None => self.print(&self.look(&mut memory), None),
+            Some(pause) => self.watch(memory, looking, pause),
+            None => self.print(&self.look(&mut memory, &mut looking)?, None),
         }?;
         Ok(ExitCode::SUCCESS)
     }
@@ -140,7 +163,11 @@ impl TasksArgs {
         Ok(Some(memory))
     }
 
-    fn look(&self, memory: &mut RuntimeMemory) -> Look {
+    fn look(&self, memory: &mut RuntimeMemory, looking: &mut Option<Looking<'_>>) -> Result<Look> {
+        let places = looking
+            .as_mut()
+            .map(|(program, futures)| stacks::places(memory, program, futures))
+            .transpose()?;
         let found = memory.tasks();
         let now_ns = memory.now_ns();
         let names =
@@ -148,17 +175,23 @@ impl TasksArgs {
         let tasks = found.entries.iter().map(|entry| LiveTask::new(entry, &names, now_ns));
         let mut tasks: Vec<LiveTask> = tasks.filter(|task| self.is_wanted(task)).collect();
         self.sort(&mut tasks);
-        Look {
+        if let Some(places) = &places {
+            let parked = |task: &LiveTask| stacks::innermost(places.get(&task.task)?);
+            tasks.iter_mut().for_each(|task| task.parked_at = parked(task));
+        }
+        Ok(Look {
             pid: memory.pid(),
             comm: comm(memory.pid()),
             workers: memory.workers(),
             time_ns: now_ns,
             groups: groups(&tasks),
+            parked: parked_groups(&tasks),
+            stacks: places.map(|places| stacks::grouped(&tasks, &places)),
             growing: None,
             tasks,
             overflow: memory.overflow(),
             unreadable: found.unreadable,
-        }
+        })
     }
 
     fn is_wanted(&self, task: &LiveTask) -> bool {
@@ -181,12 +214,18 @@ impl TasksArgs {
         }
     }
 
-    fn watch(&self, mut memory: RuntimeMemory, pause: Duration) -> Result<()> {
+    fn watch(
+        &self,
+        mut memory: RuntimeMemory,
+        mut looking: Option<Looking<'_>>,
+        pause: Duration,
+    ) -> Result<()> {
         let mut growth = Growth::default();
         let mut looks = 0;
         loop {
-            let mut look = self.look(&mut memory);
-            growth.add(look.time_ns, &look.groups);
+            let mut look = self.look(&mut memory, &mut looking)?;
+            let groups: Vec<Group> = look.groups.iter().chain(&look.parked).cloned().collect();
+            growth.add(look.time_ns, &groups);
             look.growing = Some(growth.growing());
             self.print(&look, Some(&growth))?;
             looks += 1;

@@ -1,6 +1,6 @@
 //! Live tasks as text, for screens of 80 columns.
 
-use super::{Look, comm};
+use super::{Look, comm, stacks::StackGroup};
 use crate::cli::table::Table;
 use hz_trace::{
     analyze::{Awaited, Group, GroupKey, Growing, Growth, LiveTask},
@@ -17,6 +17,8 @@ const COLUMNS: usize = 80;
 const NAME_COLUMNS: usize = 16;
 /// Less of a place of spawn says nothing.
 const PLACE_COLUMNS: usize = 8;
+/// Room for where tasks are parked.
+const PARKED_COLUMNS: usize = 42;
 /// Groups that are listed.
 const GROUPS: usize = 20;
 
@@ -25,17 +27,28 @@ pub(super) fn page(look: &Look, growth: Option<&Growth>, limit: usize) -> String
     let mut out = heading(look);
     // Writing to a string cannot fail.
     if let Some(growing) = &look.growing {
-        growing.iter().for_each(|group| _ = writeln!(out, "{}", sentence(group, growth)));
+        let by_spawn = growing.iter().filter(|group| group.key.parked.is_none());
+        by_spawn.for_each(|group| _ = writeln!(out, "{}", sentence(group, growing, growth)));
     }
     if look.tasks.is_empty() {
         return out;
     }
-    let _ = write!(out, "\nBy where they were spawned\n{}", group_table(look, growth).render());
+    let spawned = group_table(&look.groups, growth);
+    let _ = write!(out, "\nBy where they were spawned\n{}", spawned.render());
     more(&mut out, look.groups.len(), GROUPS, "group");
+    let parked = parked_table(&look.parked, growth);
+    let _ = write!(out, "\nBy where they are parked\n{}", parked.render());
+    more(&mut out, look.parked.len(), GROUPS, "group");
     if growth.is_some() {
         return out;
     }
     let limit = if limit == 0 { usize::MAX } else { limit };
+    if let Some(stacks) = &look.stacks {
+        let _ = writeln!(out, "\nWhere they are suspended");
+        stacks.iter().take(limit).for_each(|group| stack(&mut out, group));
+        more(&mut out, stacks.len(), limit, "stack");
+        return out;
+    }
     let _ = write!(out, "\nTasks\n{}", task_table(&look.tasks, limit).render());
     more(&mut out, look.tasks.len(), limit, "task");
     out
@@ -74,12 +87,21 @@ fn heading(look: &Look) -> String {
 }
 
 /// What a leak looks like, in a sentence.
-fn sentence(group: &Growing, growth: Option<&Growth>) -> String {
+fn sentence(group: &Growing, growing: &[Growing], growth: Option<&Growth>) -> String {
     let seconds = growth.map_or(0.0, Growth::seconds);
     let rate = group.per_second;
     let rate = if rate < 9.95 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+    let is_part = |each: &&Growing| {
+        let (own, its) = (&group.key, &each.key);
+        its.parked.is_some() && (&own.name, &own.spawned_at) == (&its.name, &its.spawned_at)
+    };
+    // The fastest comes first.
+    let parked = growing.iter().find(is_part).map_or_else(String::new, |part| {
+        let place = part.key.parked.as_deref().unwrap_or("?");
+        format!("; {} of them parked in {place}", text::count(part.tasks))
+    });
     format!(
-        "{} grows by {rate} a second: {} now, {} {seconds:.0} s ago",
+        "{} grows by {rate} a second: {} now, {} {seconds:.0} s ago{parked}",
         group_name(&group.key),
         text::count(group.tasks),
         text::count(group.tasks_before),
@@ -93,13 +115,13 @@ fn group_name(key: &GroupKey) -> String {
     }
 }
 
-fn group_table(look: &Look, growth: Option<&Growth>) -> Table {
+fn group_table(groups: &[Group], growth: Option<&Growth>) -> Table {
     let mut columns = vec![">TASKS", ">READY", ">POLLING", ">OLDEST", ">POLLS", "NAME"];
     if growth.is_some() {
         columns.insert(1, ">PER SECOND");
     }
     let mut table = Table::new(&columns);
-    let groups: Vec<&Group> = look.groups.iter().take(GROUPS).collect();
+    let groups: Vec<&Group> = groups.iter().take(GROUPS).collect();
     for group in &groups {
         let mut cells = vec![text::count(group.tasks)];
         cells.extend(growth.map(|growth| format!("{:+.1}", growth.per_second(&group.key))));
@@ -110,6 +132,58 @@ fn group_table(look: &Look, growth: Option<&Growth>) -> Table {
     }
     add_places(&mut table, columns.len(), groups.iter().map(|group| &*group.key.spawned_at));
     table
+}
+
+/// Groups by where they are parked: the place is the end of the line, whatever its length.
+fn parked_table(groups: &[Group], growth: Option<&Growth>) -> Table {
+    let mut columns = vec![">TASKS", ">OLDEST", "NAME", "PARKED IN"];
+    if growth.is_some() {
+        columns.insert(1, ">PER SECOND");
+    }
+    let mut table = Table::new(&columns);
+    for group in groups.iter().take(GROUPS) {
+        let mut cells = vec![text::count(group.tasks)];
+        cells.extend(growth.map(|growth| format!("{:+.1}", growth.per_second(&group.key))));
+        cells.push(text::duration(group.oldest_ns));
+        cells.push(match &group.key.name {
+            Some(own) => name(Some(own)),
+            None => end_of(&group.key.spawned_at, NAME_COLUMNS),
+        });
+        cells.push(end_of(group.key.parked.as_deref().unwrap_or("?"), PARKED_COLUMNS));
+        table.row(cells);
+    }
+    table
+}
+
+/// One stack: whose, then future by future, each further in than what awaits it.
+fn stack(out: &mut String, group: &StackGroup) {
+    let tasks = match &group.tasks[..] {
+        [one] => format!("task {one}"),
+        several => text::plural(several.len() as u64, "task"),
+    };
+    let whose = match &group.name {
+        Some(name) => format!("{name} ({})", group.spawned_at),
+        None => group.spawned_at.clone(),
+    };
+    let _ = writeln!(out, "\n{tasks}: {whose}");
+    if let Some(reason) = &group.reason {
+        let _ = writeln!(out, "  {reason}");
+    }
+    for frame in &group.frames {
+        let indent = "  ".repeat(frame.depth as usize + 1);
+        let field = frame.field.as_ref().map_or_else(String::new, |field| format!("{field}: "));
+        let mut line = format!("{indent}{field}{}", frame.future);
+        if let (Some(file), Some(number)) = (&frame.file, frame.line) {
+            let _ = write!(line, "  {file}:{number}");
+        }
+        if let Some(note) = &frame.note {
+            let _ = write!(line, "  ({note})");
+        }
+        let _ = writeln!(out, "{line}");
+    }
+    if let Some(waits_for) = group.waits_for.as_ref().filter(|_| !group.frames.is_empty()) {
+        let _ = writeln!(out, "  waits for: {waits_for}");
+    }
 }
 
 fn task_table(tasks: &[LiveTask], limit: usize) -> Table {
@@ -193,7 +267,7 @@ fn awaited(wait: &Awaited) -> String {
 fn more(out: &mut String, count: usize, shown: usize, noun: &str) {
     if count > shown {
         let rest = text::plural((count - shown) as u64, noun);
-        let hint = if noun == "task" { "; --limit 0 shows all" } else { "" };
+        let hint = if noun != "group" { "; --limit 0 shows all" } else { "" };
         let _ = writeln!(out, "  … and {rest} more{hint}");
     }
 }
@@ -234,6 +308,7 @@ mod tests {
             spawned_at: "/home/somebody/a/long/way/to/the/source/of/server.rs:1088".to_owned(),
             future: None,
             future_bytes: 64,
+            parked_at: None,
         }
     }
 
@@ -244,6 +319,8 @@ mod tests {
             workers: 2,
             time_ns: 0,
             groups: hz_trace::analyze::groups(&tasks),
+            parked: hz_trace::analyze::parked_groups(&tasks),
+            stacks: None,
             growing: None,
             tasks,
             overflow: 0,
