@@ -100,6 +100,20 @@ fn a_load_of_many_connections_is_answered_in_full() {
 }
 
 #[test]
+fn a_load_whose_output_nobody_reads_ends_quietly() {
+    let service = Service::start();
+    for json in [&[][..], &["--json"]] {
+        let mut load = Command::new(COMMAND);
+        load.arg("load").arg(service.address.to_string()).args(["--duration", "1"]).args(json);
+        let mut child = load.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
 fn a_request_that_is_being_answered_outlives_the_signal() {
     let mut service = Service::start();
     let mut slow = service.connect();

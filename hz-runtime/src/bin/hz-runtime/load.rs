@@ -124,11 +124,12 @@ impl LoadArgs {
             broken: seen.broken,
             latency: Latency::of(&mut seen.times_ns),
         };
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+        let text = if self.json {
+            serde_json::to_string_pretty(&report)? + "\n"
         } else {
-            print!("{report}");
-        }
+            report.to_string()
+        };
+        super::say(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,6 +13,8 @@ mod serve;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use hz_runtime::{Runtime, alloc::SampledAllocator};
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -39,10 +41,32 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(status) => status,
+        Err(error) if error.is::<Unread>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hz-runtime: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Nobody reads our output any more, as after `| head`: that ends us quietly.
+#[derive(Debug)]
+struct Unread;
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads the output")
+    }
+}
+
+impl std::error::Error for Unread {}
+
+/// Writes `text` to standard output, at once.
+fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unread.into()),
+        written => written.context("cannot write to standard output"),
     }
 }
 

@@ -11,7 +11,7 @@ use hz_runtime::sync::{Receiver, Sender, bounded};
 use hz_runtime::{TaskMeta, spawn_with, time::timeout};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::future::poll_fn;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -53,8 +53,7 @@ impl ServeArgs {
         })?;
         let address = listener.local_addr().context("the listener has no address")?;
         let stop = stop_signal().context("cannot wait for signals")?;
-        println!("listening on http://{address}, pid {}", std::process::id());
-        io::stdout().flush()?;
+        super::say(&format!("listening on http://{address}, pid {}\n", std::process::id()))?;
         let accept = spawn_with(TaskMeta::named("accept"), accept(listener, stop));
         runtime.block_on(accept).context("the task that accepts connections ended")?;
         Ok(ExitCode::SUCCESS)
