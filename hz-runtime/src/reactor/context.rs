@@ -1,21 +1,25 @@
 //! Which reactor the current thread belongs to: that of its runtime.
 
-use super::Reactor;
+use super::{Reactor, Timer};
 use crate::handle::Handle;
-use crate::scheduler::{current_worker, index_in};
+use crate::scheduler::index_in;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// The reactor of this thread's runtime.
 pub(crate) fn current() -> Option<Arc<Reactor>> {
     Handle::try_current().map(|handle| Arc::clone(&handle.core().reactor))
 }
 
-/// The worker of `reactor` that this thread is.
-pub(super) fn worker_of(reactor: &Reactor) -> Option<usize> {
-    current_worker()?;
+/// Adds a timer to this thread's reactor; `task` is the one that waits for it.
+///
+/// # Panics
+///
+/// If this thread has no runtime.
+#[track_caller]
+pub(crate) fn add_timer(deadline_ns: u64, task: u64, waker: Waker) -> Timer {
     Handle::with_current(|handle| {
         let core = handle.core();
-        let is_its = std::ptr::eq(&*core.reactor, reactor);
-        is_its.then(|| index_in(core)).flatten()
+        core.reactor.add_timer(index_in(core), deadline_ns, task, waker)
     })
 }

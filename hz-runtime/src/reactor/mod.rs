@@ -29,15 +29,16 @@ mod timers;
 mod turn;
 mod worker;
 
-pub(crate) use context::current;
+pub(crate) use context::{add_timer, current};
 pub(crate) use source::Registration;
-pub(crate) use timers::TimerKey;
 
 use crate::clock::now_ns;
 use crate::scheduler::sync::{AtomicUsize, Ordering};
 use std::io;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
+use timers::SlotKey;
 use worker::Worker;
 
 /// A worker outside its turn for this long is not waited for by an idle sibling.
@@ -47,10 +48,32 @@ const WATCH_NS: u64 = 1_000_000;
 /// For how long after the last activity they go on looking.
 const ACTIVE_NS: u64 = 50_000_000;
 
+/// A timer that was added. Dropped, it stays and wakes whom it was to wake.
+///
+/// It counts as a user of its worker, whose count is in that worker's cache, not of the reactor, whose count all
+/// workers would fight for.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    home: Arc<Worker>,
+    slot: SlotKey,
+}
+
+impl Timer {
+    /// Says whether it fired; if it did not, it will wake `waker`.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        self.home.timers.poll(self.slot, waker)
+    }
+
+    /// Takes it away, if it has not fired.
+    pub(crate) fn remove(&self) {
+        self.home.timers.remove(self.slot);
+    }
+}
+
 /// The files and timers of a runtime, a part of them for each worker.
 #[derive(Debug)]
 pub(crate) struct Reactor {
-    workers: Box<[Worker]>,
+    workers: Box<[Arc<Worker>]>,
     /// Idle workers that wake now and then to look at the others.
     watching: AtomicUsize,
     /// Where the next file, or the timer of a foreign thread, goes.
@@ -60,8 +83,8 @@ pub(crate) struct Reactor {
 impl Reactor {
     /// Makes a reactor for so many workers, at least one.
     pub(crate) fn new(workers: usize) -> io::Result<Self> {
-        let workers: io::Result<Box<[Worker]>> =
-            (0..workers.max(1)).map(|_| Worker::new()).collect();
+        let workers: io::Result<Box<[Arc<Worker>]>> =
+            (0..workers.max(1)).map(|_| Worker::new().map(Arc::new)).collect();
         Ok(Self {
             workers: workers?,
             watching: AtomicUsize::new(0),
@@ -105,26 +128,14 @@ impl Reactor {
         self.workers[worker].notify();
     }
 
-    /// Adds a timer; `task` is the one that waits for it.
-    pub(crate) fn add_timer(&self, deadline_ns: u64, task: u64, waker: Waker) -> TimerKey {
-        let local = context::worker_of(self);
-        let home = local.unwrap_or_else(|| self.choose_home());
-        let worker = &self.workers[home];
-        let (slot, is_first) = worker.timers.add(deadline_ns, task, waker);
+    /// Adds a timer, on the thread of worker `local` if of any; `task` is the one that waits for it.
+    fn add_timer(&self, local: Option<usize>, deadline_ns: u64, task: u64, waker: Waker) -> Timer {
+        let home = &self.workers[local.unwrap_or_else(|| self.choose_home())];
+        let (slot, is_first) = home.timers.add(deadline_ns, task, waker);
         if is_first && local.is_none() {
-            worker.kick();
+            home.kick();
         }
-        TimerKey { home, slot }
-    }
-
-    /// Says whether the timer fired; if it did not, it will wake `waker`.
-    pub(crate) fn poll_timer(&self, key: TimerKey, waker: &Waker) -> bool {
-        self.workers[key.home].timers.poll(key.slot, waker)
-    }
-
-    /// Takes a timer away, if it has not fired.
-    pub(crate) fn remove_timer(&self, key: TimerKey) {
-        self.workers[key.home].timers.remove(key.slot);
+        Timer { home: Arc::clone(home), slot }
     }
 
     /// The earliest deadline of all timers.
@@ -229,7 +240,7 @@ impl Reactor {
         }
     }
 
-    fn siblings(&self, worker: usize) -> impl Iterator<Item = (usize, &Worker)> {
+    fn siblings(&self, worker: usize) -> impl Iterator<Item = (usize, &Arc<Worker>)> {
         let all = self.workers.iter().enumerate();
         all.filter(move |(index, _)| *index != worker)
     }

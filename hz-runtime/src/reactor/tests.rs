@@ -168,7 +168,7 @@ fn a_worker_that_sleeps_deeply_watches_again_when_another_becomes_active() {
     thread::scope(|scope| {
         let sleeper = scope.spawn(|| reactor.turn(idle, Some(LONG)));
         let active = scope.spawn(|| reactor.turn(file.home, Some(LONG)));
-        let both = || reactor.workers.iter().all(Worker::is_in_turn);
+        let both = || reactor.workers.iter().all(|worker| worker.is_in_turn());
         until(|| both() && reactor.watching.load(Ordering::SeqCst) == 0);
         reactor.notify(file.home);
         active.join().unwrap().unwrap();
@@ -185,7 +185,7 @@ fn a_timer_that_a_foreign_thread_adds_ends_the_wait() {
     thread::scope(|scope| {
         let turn = scope.spawn(|| reactor.turn(0, Some(LONG)));
         until(|| reactor.workers[0].is_in_turn());
-        reactor.add_timer(now_ns() + 1_000_000, 0, waker);
+        let _timer = reactor.add_timer(None, now_ns() + 1_000_000, 0, waker);
         assert_eq!(turn.join().unwrap().unwrap(), 1);
     });
     assert_eq!(count.get(), 1);
@@ -217,7 +217,7 @@ fn the_last_of_three_helps_two_that_are_stuck() {
             scope.spawn(move || reactor.turn(worker, Some(LONG)).unwrap())
         };
         let turns = [turn(0), turn(1), turn(2)];
-        let all = || reactor.workers.iter().all(Worker::is_in_turn);
+        let all = || reactor.workers.iter().all(|worker| worker.is_in_turn());
         until(|| all() && reactor.watching.load(Ordering::SeqCst) == 0);
         let [first, second, third] = turns;
         reactor.notify(0);

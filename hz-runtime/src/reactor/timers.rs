@@ -16,13 +16,6 @@ use std::task::Waker;
 /// Fewer removed entries than this are not swept.
 const SWEEP_FROM: usize = 64;
 
-/// A timer of a reactor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimerKey {
-    pub(super) home: usize,
-    pub(super) slot: SlotKey,
-}
-
 /// A slot, and which of the timers that have had it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SlotKey {

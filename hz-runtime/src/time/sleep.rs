@@ -2,11 +2,10 @@
 
 use super::{after_ns, instant_ns};
 use crate::probe::{self, Wait};
-use crate::reactor::{Reactor, TimerKey, current};
+use crate::reactor::{Timer, add_timer};
 use crate::scheduler::budget;
 use crate::scheduler::virtual_time::now_ns;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -30,7 +29,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 pub struct Sleep {
     deadline_ns: u64,
     /// Once it waits.
-    timer: Option<(Arc<Reactor>, TimerKey)>,
+    timer: Option<Timer>,
 }
 
 impl Sleep {
@@ -59,15 +58,15 @@ impl Sleep {
     }
 
     fn cancel(&mut self) {
-        if let Some((reactor, key)) = self.timer.take() {
-            reactor.remove_timer(key);
+        if let Some(timer) = self.timer.take() {
+            timer.remove();
         }
     }
 
     /// As `poll`, without taking from the task's budget.
     pub(super) fn poll_elapsed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let has_fired = match &self.timer {
-            Some((reactor, key)) => reactor.poll_timer(*key, context.waker()),
+            Some(timer) => timer.poll(context.waker()),
             None => self.is_elapsed(),
         };
         if has_fired {
@@ -76,10 +75,8 @@ impl Sleep {
             return Poll::Ready(());
         }
         if self.timer.is_none() {
-            let reactor = current().expect("sleep needs a runtime: poll it in a task or block_on");
             let task = probe::current_task();
-            let key = reactor.add_timer(self.deadline_ns, task, context.waker().clone());
-            self.timer = Some((reactor, key));
+            self.timer = Some(add_timer(self.deadline_ns, task, context.waker().clone()));
         }
         probe::waiting(Wait::Timer(self.deadline_ns));
         Poll::Pending
