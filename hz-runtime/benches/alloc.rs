@@ -10,9 +10,15 @@ use std::time::Instant;
 
 static SAMPLED: SampledAllocator = SampledAllocator::system();
 
-/// So few that the largest do not reach what glibc gives back to the kernel (128 KiB).
 const BLOCKS: usize = 200;
 const ROUNDS: usize = 10_000;
+
+/// Sizes of which hardly a block in a thousand is sampled.
+const SMALL: [usize; 3] = [16, 64, 256];
+/// Of these every round has samples, at the usual mean.
+const LARGE: [usize; 3] = [1 << 10, 4 << 10, 64 << 10];
+/// A mean at which nothing is sampled, while everything is counted.
+const NEVER: u64 = 1 << 50;
 
 /// Nanoseconds per allocation and per free of one round.
 fn round(allocator: &impl GlobalAlloc, layout: Layout, blocks: &mut Vec<*mut u8>) -> [f64; 2] {
@@ -36,12 +42,20 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Runs `work` on a thread that has drawn no gap to its next sample yet: one that was drawn for another
+/// mean is used up first.
+fn afresh<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
+}
+
 /// Prints medians for one size.
 fn compare(name: &str, bytes: usize) {
     let layout = Layout::from_size_align(bytes, 8).expect("a small size");
     let mut blocks = Vec::with_capacity(BLOCKS);
     let (mut bare, mut sampled) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    // The largest take longer, and vary less.
+    let rounds = if bytes < LARGE[0] { ROUNDS } else { ROUNDS / 4 };
+    for _ in 0..rounds {
         bare.push(round(&System, layout, &mut blocks));
         sampled.push(round(&SAMPLED, layout, &mut blocks));
     }
@@ -51,7 +65,7 @@ fn compare(name: &str, bytes: usize) {
         rounds.iter().map(|round| round[what]).sum::<f64>() / rounds.len() as f64
     };
     println!(
-        "{name:<32} {bytes:>5} B  alloc {:>5.1} {:>+5.2} ns  free {:>5.1} {:>+5.2} ns  \
+        "{name:<32} {bytes:>6} B  alloc {:>5.1} {:>+5.2} ns  free {:>5.1} {:>+5.2} ns  \
          (means, with samples: {:>+5.2}, {:>+5.2})",
         of(&bare, 0),
         of(&sampled, 0) - of(&bare, 0),
@@ -67,22 +81,43 @@ fn ignore(event: &Event<'_>) {
 }
 
 /// Samples that stay: `count` of them among `bytes` each.
-fn live_samples(count: usize) -> Vec<*mut u8> {
+fn live_samples(count: usize) -> Vec<usize> {
     let layout = Layout::from_size_align(1_000, 8).expect("a small size");
     let before = alloc::status().samples;
     let mut all = Vec::new();
     while alloc::status().samples < before + count as u64 {
         // SAFETY: the layout is not of size 0.
-        all.push(unsafe { SAMPLED.alloc(layout) });
+        all.push(unsafe { SAMPLED.alloc(layout) }.addr());
     }
     all
 }
 
+/// Keeps glibc from going to the kernel for what it was given back, or the kernel's pages would be
+/// measured.
+fn keep_memory() {
+    for (option, value) in [
+        (libc::M_TRIM_THRESHOLD, 1 << 30),
+        (libc::M_MMAP_THRESHOLD, 32 << 20),
+        (libc::M_ARENA_MAX, 1),
+    ] {
+        // SAFETY: two options are numbers of bytes, the third one of arenas.
+        let is_set = unsafe { libc::mallopt(option, value) };
+        assert_eq!(is_set, 1, "glibc takes it");
+    }
+}
+
+fn compare_all(name: &str, sizes: &[usize]) {
+    sizes.iter().for_each(|bytes| afresh(|| compare(name, *bytes)));
+}
+
 fn main() {
-    let sizes = [16, 64, 256];
-    sizes.into_iter().for_each(|bytes| compare("not prepared", bytes));
+    keep_memory();
+    compare_all("not prepared", &SMALL);
     alloc::set_mean_bytes(0);
-    sizes.into_iter().for_each(|bytes| compare("off", bytes));
+    compare_all("off", &SMALL);
+    alloc::set_mean_bytes(NEVER);
+    compare_all("on, none sampled", &SMALL);
+    compare_all("on, none sampled", &LARGE);
     alloc::set_mean_bytes(alloc::DEFAULT_MEAN_BYTES);
     let start = Instant::now();
     let status = alloc::load_modules();
@@ -92,20 +127,28 @@ fn main() {
         start.elapsed(),
         status.row_bytes >> 10
     );
-    sizes.into_iter().for_each(|bytes| compare("on, nobody listens", bytes));
+    compare_all("on, nobody listens", &SMALL);
     assert!(alloc::listen(ignore), "nobody listens yet");
-    sizes.into_iter().for_each(|bytes| compare("on, somebody listens", bytes));
+    compare_all("on, somebody listens", &SMALL);
+    compare_all("on, somebody listens", &LARGE);
     // As on a heap of 500 MiB, and in full.
-    alloc::set_mean_bytes(alloc::DEFAULT_MEAN_BYTES);
-    let live = live_samples(1_000);
-    sizes.into_iter().for_each(|bytes| compare("and 1,000 samples are live", bytes));
+    let live = afresh(|| live_samples(1_000));
+    compare_all("and 1,000 samples are live", &SMALL);
+    alloc::set_mean_bytes(NEVER);
+    compare_all("1,000 live, none sampled", &SMALL);
+    compare_all("1,000 live, none sampled", &LARGE);
     let status = alloc::status();
     println!("{} blocks live; {status:?}", live.len());
-    let start = Instant::now();
-    let before = status.samples;
+    afresh(cost_of_samples);
+}
+
+/// Prints what a sample takes in full, with its free.
+fn cost_of_samples() {
+    let before = alloc::status().samples;
     alloc::set_mean_bytes(1);
     let layout = Layout::from_size_align(256, 8).expect("a small size");
     let mut blocks = Vec::with_capacity(BLOCKS);
+    let start = Instant::now();
     for _ in 0..200 {
         round(&SAMPLED, layout, &mut blocks);
     }
