@@ -5,7 +5,7 @@
 //! the finished SVG, which is 3 million records a second. `docs/performance.md` has the figures.
 
 use divan::{Bencher, black_box, counter::ItemsCount};
-use hz_probes_ebpf::{Header, Kind, Switch, Wakeup, Waking};
+use hz_probes_ebpf::{Header, Kind, Switch, Wakeup, Waking, runtime::RuntimeEvent};
 use hz_trace::{
     decode::{Event, decode},
     export::{About, EXPORTERS, Subject},
@@ -56,6 +56,35 @@ fn records(cpu: u16) -> impl Iterator<Item = [u8; 32]> {
     (0..WAKES).flat_map(move |number| wake(cpu, number))
 }
 
+/// What a worker of an HTTP service tells of one request after the other, of a thousand connections.
+fn polls() -> impl Iterator<Item = RuntimeEvent> {
+    const KINDS: [(Kind, u64); 7] = [
+        (Kind::TaskWake, 300),
+        (Kind::PollBegin, 4_000),
+        (Kind::IoWaitEnd, 60),
+        (Kind::RequestBegin, 1_100),
+        (Kind::RequestEnd, 700),
+        (Kind::IoWaitBegin, 3_500),
+        (Kind::PollEnd, 90),
+    ];
+    let mut time_ns = 1_000;
+    (0_u64..).flat_map(|number| KINDS.map(|of| (number, of))).map(move |(number, (kind, after))| {
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        time_ns += after + random % (after / 4);
+        let connection = random % 1_000;
+        let header = Header { time_ns, kind: kind as u16, cpu: u16::MAX, tid: 77, pid: 70, arg: 0 };
+        let arg = if kind == Kind::PollBegin { 0 } else { connection as u32 + 9 };
+        let value = if kind == Kind::PollEnd { 0 } else { connection + 4_097 };
+        RuntimeEvent {
+            header: Header { arg, ..header },
+            task: connection + 2,
+            value,
+            aux: 0,
+            reserved: 0,
+        }
+    })
+}
+
 /// A recording that is gone when the bench is.
 struct Invented {
     _directory: TempDir,
@@ -96,6 +125,24 @@ fn decode_record(bencher: Bencher<'_, '_>) {
             let _ = black_box(decode(black_box(record)));
         }
     });
+}
+
+/// Records to chunks: columns, zstd and checksum. On one thread of the recorder.
+#[divan::bench]
+fn write_file(bencher: Bencher<'_, '_>) {
+    let mut batch = Batch::new(0);
+    records(0).take(RECORDS_PER_CHUNK).for_each(|record| assert!(batch.push(&record)));
+    let mut writer = Writer::new(std::io::sink(), &Meta::default()).expect("it takes everything");
+    bencher.counter(ItemsCount::new(batch.len())).bench_local(|| writer.records(black_box(&batch)));
+}
+
+/// The same of what the ring of an async runtime's worker holds.
+#[divan::bench]
+fn write_file_of_tasks(bencher: Bencher<'_, '_>) {
+    let mut batch = Batch::new(0);
+    polls().take(RECORDS_PER_CHUNK).for_each(|record| assert!(batch.push(record.as_bytes())));
+    let mut writer = Writer::new(std::io::sink(), &Meta::default()).expect("it takes everything");
+    bencher.counter(ItemsCount::new(batch.len())).bench_local(|| writer.records(black_box(&batch)));
 }
 
 /// File to events in the order of time: checksum, zstd, columns, merge and decode.

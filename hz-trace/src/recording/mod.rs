@@ -22,7 +22,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 const MAGIC: [u8; 8] = *b"hz-trace";
 
 /// Version of the file's structure. Kinds of chunks and records may be added without a new one.
-const VERSION: u32 = 1;
+/// Version 1 left no columns out.
+const VERSION: u32 = 2;
 
 /// The first four bytes of every chunk.
 const CHUNK_MAGIC: [u8; 4] = *b"hzc1";

@@ -2,12 +2,13 @@
 
 use super::reader::Recording;
 use super::{
-    CHUNK_MAGIC, ChunkHeader, ChunkKind, FileHeader, IndexEntry, MAGIC, Meta, State, TRAILER_MAGIC,
-    Trailer, VERSION, columns,
+    CHUNK_MAGIC, ChunkHeader, ChunkKind, FileHeader, IndexEntry, MAGIC, Meta, PAYLOAD_MAX_BYTES,
+    State, TRAILER_MAGIC, Trailer, VERSION, columns::Encoder,
 };
 use crate::symbol::SymbolTable;
 use serde::Serialize;
 use std::{
+    fmt,
     fs::File,
     io::{self, Seek as _, SeekFrom, Write},
 };
@@ -27,7 +28,7 @@ const INDEXED_CHUNKS_MAX: usize = 250_000;
 pub struct Batch {
     /// Which ring they came from.
     pub stream: u16,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     ends: Vec<u32>,
 }
 
@@ -48,6 +49,13 @@ impl Batch {
             self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
         }
         is_record
+    }
+
+    /// Forgets the records and keeps their memory for those of another stream.
+    pub fn reuse(&mut self, stream: u16) {
+        self.stream = stream;
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// Number of records.
@@ -102,6 +110,36 @@ pub struct Writer<W> {
     out: W,
     offset: u64,
     index: Vec<IndexEntry>,
+    encoder: Encoder,
+    zstd: Zstd,
+}
+
+/// Compresses; kept for its memory.
+struct Zstd {
+    compressor: zstd::bulk::Compressor<'static>,
+    /// Of the last chunk.
+    stored: Vec<u8>,
+}
+
+impl Zstd {
+    fn new() -> io::Result<Self> {
+        let compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        Ok(Self { compressor, stored: Vec::new() })
+    }
+
+    /// Compresses `payload`.
+    fn compress(&mut self, payload: &[u8]) -> io::Result<&[u8]> {
+        self.stored.clear();
+        self.stored.reserve(zstd::zstd_safe::compress_bound(payload.len()));
+        self.compressor.compress_to_buffer(payload, &mut self.stored)?;
+        Ok(&self.stored)
+    }
+}
+
+impl fmt::Debug for Zstd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zstd").field("stored", &self.stored.len()).finish_non_exhaustive()
+    }
 }
 
 impl<W: Write> Writer<W> {
@@ -113,9 +151,14 @@ impl<W: Write> Writer<W> {
     pub fn new(mut out: W, meta: &Meta) -> io::Result<Self> {
         out.write_all(FileHeader { magic: MAGIC, version: VERSION, reserved: 0 }.as_bytes())?;
         let offset = size_of::<FileHeader>() as u64;
-        let mut writer = Self { out, offset, index: Vec::new() };
+        let mut writer = Self::at(offset, out, Vec::new())?;
         writer.json(ChunkKind::Meta, meta, meta.start_ns)?;
         Ok(writer)
+    }
+
+    /// Goes on at `offset`, behind the chunks of `index`.
+    fn at(offset: u64, out: W, index: Vec<IndexEntry>) -> io::Result<Self> {
+        Ok(Self { out, offset, index, encoder: Encoder::default(), zstd: Zstd::new()? })
     }
 
     /// Writes one batch as a chunk.
@@ -127,8 +170,10 @@ impl<W: Write> Writer<W> {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.bytes() > PAYLOAD_MAX_BYTES {
+            return Err(too_long());
+        }
         let (first_ns, last_ns) = batch.range_ns();
-        let payload = columns::encode(batch, first_ns);
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let header = ChunkHeader {
             kind: ChunkKind::Records as u16,
@@ -138,7 +183,9 @@ impl<W: Write> Writer<W> {
             last_ns,
             ..blank()
         };
-        self.chunk(header, &payload)
+        let payload = self.encoder.encode(batch, first_ns);
+        let chunk = seal(header, payload, &mut self.zstd)?;
+        self.push(&chunk)
     }
 
     /// Writes the ledger and the cost so far.
@@ -187,26 +234,35 @@ impl<W: Write> Writer<W> {
         self.chunk(header, &payload)
     }
 
+    fn chunk(&mut self, header: ChunkHeader, payload: &[u8]) -> io::Result<()> {
+        let chunk = seal(header, payload, &mut self.zstd)?;
+        self.push(&chunk)
+    }
+
     /// Writes header and payload in one call, so that a kill leaves a whole chunk or a torn one,
     /// never one that looks whole.
-    fn chunk(&mut self, header: ChunkHeader, payload: &[u8]) -> io::Result<()> {
-        let stored = zstd::bulk::compress(payload, ZSTD_LEVEL)?;
-        let header = ChunkHeader {
-            raw_bytes: length(payload)?,
-            stored_bytes: length(&stored)?,
-            payload_crc: crc32c::crc32c(&stored),
-            ..header
-        }
-        .seal();
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.extend_from_slice(&stored);
-        self.out.write_all(&bytes)?;
+    fn push(&mut self, (header, bytes): &(ChunkHeader, Vec<u8>)) -> io::Result<()> {
+        self.out.write_all(bytes)?;
         if self.index.len() <= INDEXED_CHUNKS_MAX {
-            self.index.push(IndexEntry { offset: self.offset, header });
+            self.index.push(IndexEntry { offset: self.offset, header: *header });
         }
         self.offset += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// A chunk: its header, and all its bytes.
+fn seal(
+    header: ChunkHeader,
+    payload: &[u8],
+    zstd: &mut Zstd,
+) -> io::Result<(ChunkHeader, Vec<u8>)> {
+    let raw_bytes = length(payload)?;
+    let stored = zstd.compress(payload)?;
+    let payload_crc = crc32c::crc32c(stored);
+    let header =
+        ChunkHeader { raw_bytes, stored_bytes: length(stored)?, payload_crc, ..header }.seal();
+    Ok((header, [header.as_bytes(), stored].concat()))
 }
 
 /// Adds symbols to the end of a recording, with a new index: what was there stays as it is, so that a
@@ -219,7 +275,7 @@ pub fn add_symbols(recording: &Recording, file: &File, symbols: &SymbolTable) ->
     let offset = file.metadata()?.len();
     let mut out = file;
     out.seek(SeekFrom::Start(offset))?;
-    let mut writer = Writer { out, offset, index: recording.chunks().to_vec() };
+    let mut writer = Writer::at(offset, out, recording.chunks().to_vec())?;
     for chunk in symbols.chunks() {
         writer.json(ChunkKind::Symbols, &chunk, recording.meta.start_ns)?;
     }
@@ -230,11 +286,14 @@ pub fn add_symbols(recording: &Recording, file: &File, symbols: &SymbolTable) ->
 }
 
 fn length(payload: &[u8]) -> io::Result<u32> {
-    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "chunk of more than 16 MiB");
-    if payload.len() > super::PAYLOAD_MAX_BYTES {
+    if payload.len() > PAYLOAD_MAX_BYTES {
         return Err(too_long());
     }
     u32::try_from(payload.len()).map_err(|_| too_long())
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "chunk of more than 16 MiB")
 }
 
 const fn blank() -> ChunkHeader {

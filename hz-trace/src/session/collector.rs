@@ -43,6 +43,9 @@ pub(super) const STREAM_RUNTIMES: u16 = 0x9000;
 /// A batch is written when it is this old, so that a kill costs little.
 const AGE_MAX: Duration = Duration::from_millis(250);
 
+/// Batches that are kept for their memory.
+const SPARE_MAX: usize = 8;
+
 /// Batches by stream.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
@@ -50,6 +53,8 @@ pub(super) struct Collector {
     /// Where the stream of the last record is among them: most often it is the next one's as well.
     last: usize,
     full: Vec<Batch>,
+    /// For streams to come.
+    spares: Vec<Batch>,
     received: u64,
     dropped: u64,
 }
@@ -81,9 +86,18 @@ impl Collector {
     fn place_of(&mut self, stream: u16) -> usize {
         let place = self.open.iter().position(|open| open.batch.stream == stream);
         place.unwrap_or_else(|| {
-            self.open.push(Open { batch: Batch::new(stream), since: Instant::now() });
+            let mut batch = self.spares.pop().unwrap_or_default();
+            batch.reuse(stream);
+            self.open.push(Open { batch, since: Instant::now() });
             self.open.len() - 1
         })
+    }
+
+    /// Takes a batch whose records are not needed any more.
+    pub(super) fn keep(&mut self, spare: Batch) {
+        if self.spares.len() < SPARE_MAX {
+            self.spares.push(spare);
+        }
     }
 
     /// Adds time that the hypervisor took from `cpu`.
@@ -152,6 +166,18 @@ mod tests {
         let ready = collector.take_ready(false);
         assert_eq!(ready.iter().map(Batch::len).collect::<Vec<_>>(), [RECORDS_PER_CHUNK]);
         assert_eq!(collector.take_ready(true).iter().map(Batch::len).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_spare_has_nothing_of_the_stream_before() {
+        let mut collector = Collector::default();
+        collector.push(3, record(1).as_bytes());
+        let written = collector.take_ready(true).remove(0);
+        collector.keep(written);
+        collector.push(4, record(2).as_bytes());
+        let ready = collector.take_ready(true);
+        let records: Vec<_> = ready[0].records().collect();
+        assert_eq!((ready.len(), ready[0].stream, records), (1, 4, vec![record(2).as_bytes()]));
     }
 
     #[test]

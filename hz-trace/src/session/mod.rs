@@ -415,6 +415,7 @@ impl<'a> Session<'a> {
     /// Gives full batches to the disk, or all of them.
     fn hand_over(&mut self, is_last: bool) -> Result<(), RecordError> {
         let mut collector = self.collector.borrow_mut();
+        std::iter::from_fn(|| self.disk.spare()).for_each(|spare| collector.keep(spare));
         for batch in collector.take_ready(is_last) {
             // At the end there is time to wait for the disk.
             if is_last {
