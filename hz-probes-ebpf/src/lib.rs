@@ -19,12 +19,12 @@ pub use config::{
 };
 pub use event::{
     COMM_BYTES, Comm, CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MAPPING_FOUND,
-    MappedFile, Mapping, Migrate, NOT_ASKED, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL, OFF_UNFINISHED,
-    OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART, Rename, SAMPLE_CPU_CLOCK, SAMPLE_CYCLES,
-    STACK_ADDRESSES, STACK_PART, SWITCH_PREEMPTED, StackEnd, StackSite, StackTrace, Switch,
-    THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
-    UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite, WAKING_HARDIRQ,
-    WAKING_SOFTIRQ, Wakeup, Waking, net, net_host, runtime,
+    MappedFile, Mapping, Migrate, NOT_ASKED, OFF_LOCK, OFF_PREEMPTED, OFF_RETURN_UNSEEN,
+    OFF_SYSCALL, OFF_UNFINISHED, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART, Rename,
+    SAMPLE_CPU_CLOCK, SAMPLE_CYCLES, STACK_ADDRESSES, STACK_PART, SWITCH_PREEMPTED, StackEnd,
+    StackSite, StackTrace, Switch, THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU,
+    THREAD_QUEUED, Thread, UPROBE_RETURN, USDT_ARGS, UprobeHit, UprobeSite, UsdtHit, UsdtSite,
+    WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking, net, net_host, runtime,
 };
 pub use loss::{Loss, Site};
 pub use unwind::{

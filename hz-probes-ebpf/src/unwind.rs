@@ -48,10 +48,17 @@ pub struct StackConfig {
     pub task_on_rq: u32,
     /// Offset of `task_struct.se.sched_delayed`; 0: this kernel has none.
     pub task_sched_delayed: u32,
+    /// Offset of `task_struct.se.sum_exec_runtime`, its CPU time in nanoseconds.
+    pub task_ran_ns: u32,
+    /// What the program that takes samples gives back: with 1 perf writes the sample as well.
+    pub sample_result: u32,
     /// Always 0.
     pub reserved: u32,
+    /// Where the kernel's code is that all interrupts enter by: first address, and how long it is; 0: not
+    /// known.
+    pub interrupts: [u64; 2],
 }
-const _: () = assert!(size_of::<StackConfig>() == 72);
+const _: () = assert!(size_of::<StackConfig>() == 96);
 
 /// Executable memory of a process.
 #[derive(

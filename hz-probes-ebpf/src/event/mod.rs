@@ -14,9 +14,9 @@ pub use sched::{
     WAKING_HARDIRQ, WAKING_SOFTIRQ, Wakeup, Waking,
 };
 pub use stack::{
-    CpuSample, MAPPING_FOUND, MappedFile, Mapping, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL,
-    OFF_UNFINISHED, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART, SAMPLE_CPU_CLOCK,
-    SAMPLE_CYCLES, STACK_ADDRESSES, STACK_PART, StackEnd, StackSite, StackTrace,
+    CpuSample, MAPPING_FOUND, MappedFile, Mapping, OFF_LOCK, OFF_PREEMPTED, OFF_RETURN_UNSEEN,
+    OFF_SYSCALL, OFF_UNFINISHED, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, PATH_PART,
+    SAMPLE_CPU_CLOCK, SAMPLE_CYCLES, STACK_ADDRESSES, STACK_PART, StackEnd, StackSite, StackTrace,
 };
 pub use uprobe::{UPROBE_RETURN, UprobeHit, UprobeSite};
 pub use usdt::{USDT_ARGS, UsdtHit, UsdtSite};

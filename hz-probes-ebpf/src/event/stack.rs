@@ -153,6 +153,9 @@ pub const OFF_LOCK: u32 = 8;
 pub const OFF_WOKEN: u32 = 16;
 /// [`OffCpu`]'s `arg`: an interrupt woke it, and the waker is who was interrupted.
 pub const OFF_WOKEN_BY_INTERRUPT: u32 = 32;
+/// [`OffCpu`]'s `arg`: its return was not seen, and is taken from the CPU time that it had by the time it
+/// left again; `cpu` is where it left then.
+pub const OFF_RETURN_UNSEEN: u32 = 64;
 
 /// A thread got a CPU again, or the recording ended before it did.
 ///

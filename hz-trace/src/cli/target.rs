@@ -4,6 +4,7 @@ use clap::Args;
 use hz_trace::{
     probe::{Selection, SelectionError},
     session::{DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Settings, TargetSpec},
+    source::SampleBy,
     symbol::{UprobeSpec, UsdtSpec},
 };
 use std::{path::PathBuf, time::Duration};
@@ -36,6 +37,9 @@ pub(crate) struct TargetArgs {
     /// With the probe oncpu: samples a second on each CPU
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..=10_000), default_value_t = DEFAULT_SAMPLE_HZ)]
     sample_hz: u32,
+    /// With the probe oncpu: sample by cycles, not by time; a host without a counter of them says so
+    #[arg(long)]
+    cycles: bool,
     /// With the probe offcpu: leave out shorter times off a CPU, e.g. 1ms. Saves records, not the
     /// taking of stacks
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0")]
@@ -90,6 +94,7 @@ impl TargetArgs {
             uprobes: self.uprobes,
             usdts: self.usdts,
             sample_hz: self.sample_hz,
+            sample_by: if self.cycles { SampleBy::Cycles } else { SampleBy::Clock },
             off_min: self.off_min,
             off_one_in: self.off_one_in,
             has_rows: !self.frame_pointers,

@@ -23,7 +23,7 @@ use crate::{
     host::{self, StealClock, clock},
     probe::Selection,
     recording::{BpfCost, LedgerRow, Meta, OwnCost, RuntimeProcess, State, schema},
-    source::{Drain, Sched, SchedSettings, Scope, UprobeError, UsdtError},
+    source::{Drain, SampleBy, Sched, SchedSettings, Scope, UprobeError, UsdtError},
     symbol::{ResolveError, UprobeSpec, UsdtSpec},
 };
 use collect::Collect;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub usdts: Vec<UsdtSpec>,
     /// For `oncpu`: samples a second on each CPU.
     pub sample_hz: u32,
+    /// For `oncpu`: what samples are taken by.
+    pub sample_by: SampleBy,
     /// For `offcpu`: shorter times off a CPU are left out, which saves records.
     pub off_min: Duration,
     /// For `offcpu`: one of so many is recorded, which bounds what taking stacks costs.
@@ -108,6 +110,7 @@ impl Settings {
             uprobes: Vec::new(),
             usdts: Vec::new(),
             sample_hz: DEFAULT_SAMPLE_HZ,
+            sample_by: SampleBy::Clock,
             off_min: Duration::ZERO,
             off_one_in: 1,
             has_rows: true,

@@ -28,6 +28,7 @@ pub(super) fn load(
         has_oncpu,
         has_offcpu,
         sample_hz: settings.sample_hz,
+        sample_by: settings.sample_by,
         off_min: settings.off_min,
         off_one_in: settings.off_one_in,
         has_rows: settings.has_rows,

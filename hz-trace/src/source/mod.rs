@@ -26,7 +26,7 @@ pub use process_memory::{ProcessMemory, executable};
 pub use processes::{descendants, processes_of};
 pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes};
 pub use sched::{Drain, Sched, SchedSettings};
-pub use stacks::{StackSettings, Stacks};
+pub use stacks::{SampleBy, StackSettings, Stacks};
 pub use uprobe_error::UprobeError;
 pub use uprobes::{UprobeLedger, Uprobes};
 pub use usdt::{Usdt, UsdtError, UsdtLedger};

@@ -16,13 +16,15 @@ mod walk;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_RB_NO_WAKEUP},
+    bindings::{
+        BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_RB_NO_WAKEUP, bpf_perf_event_data,
+    },
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     helpers::generated::{
         bpf_get_current_ancestor_cgroup_id, bpf_get_current_task_btf, bpf_get_smp_processor_id,
         bpf_ktime_get_ns, bpf_ringbuf_output, bpf_task_pt_regs,
     },
-    macros::{btf_map, btf_tracepoint, perf_event},
+    macros::{btf_map, btf_tracepoint},
     programs::{BtfTracePointContext, PerfEventContext},
 };
 use core::ffi::c_void;
@@ -54,7 +56,10 @@ static CONFIG: StackConfig = StackConfig {
     task_state: 0,
     task_on_rq: 0,
     task_sched_delayed: 0,
+    task_ran_ns: 0,
+    sample_result: 0,
     reserved: 0,
+    interrupts: [0; 2],
 };
 
 /// Reads a setting.
@@ -103,29 +108,35 @@ static OFF: HashMap<u32, OffState, 65_536, { BPF_F_NO_PREALLOC as usize }> = Has
 /// `task_struct.flags`: a thread of the kernel.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-#[perf_event]
-fn oncpu_sample(ctx: PerfEventContext) -> u32 {
-    let Some(ledger) = Ledger::of(StackSite::Sample) else { return 0 };
+/// As `#[perf_event]` would make it, but for what it gives back: that would always be 0.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+extern "C" fn oncpu_sample(ctx: *mut bpf_perf_event_data) -> u32 {
+    sample(&PerfEventContext::new(ctx));
+    config!(sample_result)
+}
+
+/// The current thread is on its CPU when a sample is due.
+#[inline(always)]
+fn sample(ctx: &PerfEventContext) {
+    let Some(ledger) = Ledger::of(StackSite::Sample) else { return };
     ledger.seen();
     let (pid, tid) = (ctx.tgid(), ctx.pid());
     if tid == 0 || !is_target(pid) {
-        ledger.filtered();
-        return 0;
+        return ledger.filtered();
     }
     let header = header(Kind::CpuSample, pid, tid, 0);
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task_btf() };
-    let stack = take_stack(ctx.as_ptr(), &header, task.cast(), Taker::Sample);
+    let stack = take_stack(ctx.as_ptr(), &header, task.cast(), Taker::Sample).id;
     let Some(mut slot) = ring(&header).and_then(|ring| ring.reserve_untyped::<CpuSample>(0)) else {
-        ledger.ring_full();
-        return 0;
+        return ledger.ring_full();
     };
     // SAFETY: the context is the one this program was called with.
     let period = unsafe { (*ctx.ctx).sample_period };
     slot.write(CpuSample { header, stack, period, event: config!(event), reserved: 0 });
     slot.submit(u64::from(BPF_RB_NO_WAKEUP));
     ledger.submitted();
-    0
 }
 
 #[btf_tracepoint(function = "sched_switch")]
@@ -179,6 +190,15 @@ fn task_field(task: *const u8, offset: u32) -> u32 {
     unsafe { field.cast::<u32>().read_volatile() }
 }
 
+/// Reads a long number of a task.
+#[inline(always)]
+fn task_long(task: *const u8, offset: u32) -> u64 {
+    // SAFETY: the kernel's BTF places the field inside the task.
+    let field = unsafe { task.add(offset as usize) };
+    // SAFETY: the verifier knows the task as trusted and checks the offset.
+    unsafe { field.cast::<u64>().read_volatile() }
+}
+
 /// Reads a byte of a task.
 #[inline(always)]
 fn task_byte(task: *const u8, offset: u32) -> u8 {
@@ -198,28 +218,46 @@ fn user_registers(task: *const u8) -> *const u8 {
     unsafe { bpf_task_pt_regs(task.cast_mut().cast()) as *const u8 }
 }
 
-/// Takes the stack of the current thread, whose task is `task`, and tells it unless it was told: its
-/// id, 0 if there is no memory to take it in.
+/// A stack that was taken.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// Its id; 0: there was no memory to take it in.
+    id: u64,
+    /// Whether it was an interrupt's.
+    is_interrupt: bool,
+}
+
+/// Takes the stack of the current thread, whose task is `task`, and tells it unless it was told.
 #[inline(always)]
-fn take_stack(ctx: *mut c_void, header: &Header, task: *const u8, taker: Taker) -> u64 {
+fn take_stack(ctx: *mut c_void, header: &Header, task: *const u8, taker: Taker) -> Taken {
     let regs = user_registers(task);
-    let Some(scratch) = walk::take(ctx, header.pid, regs, taker) else { return 0 };
+    let Some(scratch) = walk::take(ctx, header.pid, regs, taker) else {
+        return Taken { id: 0, is_interrupt: false };
+    };
+    tell_stack(header, scratch);
+    // SAFETY: a map value of this CPU.
+    let walk = unsafe { &*scratch };
+    Taken { id: walk.head.id, is_interrupt: walk.is_interrupt != 0 }
+}
+
+/// Tells a stack unless it was told.
+#[inline(always)]
+fn tell_stack(header: &Header, scratch: *mut Scratch) {
     // SAFETY: a map value of this CPU.
     let walk = unsafe { &mut *scratch };
     let id = walk.head.id;
-    let Some(ledger) = Ledger::of(StackSite::Stack) else { return id };
+    let Some(ledger) = Ledger::of(StackSite::Stack) else { return };
     ledger.seen();
-    let Some(told) = TOLD.get_ptr_mut(id as u32 % TOLD_MAX as u32) else { return id };
+    let Some(told) = TOLD.get_ptr_mut(id as u32 % TOLD_MAX as u32) else { return };
     // SAFETY: a map value; what races with another CPU is told twice.
     if unsafe { told.read() } == id {
-        ledger.filtered();
-        return id;
+        return ledger.filtered();
     }
     walk.head.header = Header { kind: Kind::StackTrace as u16, arg: 0, ..*header };
     walk.head.reserved = 0;
     let count = (u64::from(walk.head.kernel_frames) + u64::from(walk.head.user_frames)) & 0xff;
     let bytes = size_of::<Head>() as u64 + 8 * count;
-    let Some(ring) = ring(header) else { return id };
+    let Some(ring) = ring(header) else { return };
     let ring: *const Ring = ring;
     // SAFETY: a map that was looked up, and memory as long as said.
     let status = unsafe {
@@ -237,7 +275,6 @@ fn take_stack(ctx: *mut c_void, header: &Header, task: *const u8, taker: Taker) 
     } else {
         ledger.ring_full();
     }
-    id
 }
 
 #[panic_handler]

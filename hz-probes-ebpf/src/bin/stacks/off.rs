@@ -1,11 +1,15 @@
 //! Threads off their CPU: what was known when they left, who woke them, and the record when they are
 //! back.
+//!
+//! A host may hide switches from programs, such as those away from a process that it keeps to itself, and a
+//! program may be skipped. A return that was not seen is made up for when the thread leaves again: its CPU
+//! time says for how long it was back.
 
 use crate::ledger::Ledger;
 use crate::walk::{Taker, register};
 use crate::{
     CONFIG, OFF, arch, config, header, is_target, ring, take_stack, task_byte, task_field,
-    user_registers,
+    task_long, user_registers,
 };
 use aya_ebpf::{
     EbpfContext,
@@ -15,13 +19,20 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use hz_probes_ebpf::{
-    Header, Kind, OFF_LOCK, OFF_PREEMPTED, OFF_SYSCALL, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu,
-    StackSite,
+    Header, Kind, OFF_LOCK, OFF_PREEMPTED, OFF_RETURN_UNSEEN, OFF_SYSCALL, OFF_WOKEN,
+    OFF_WOKEN_BY_INTERRUPT, OffCpu, StackSite,
 };
 
-/// What is kept of a thread that is off its CPU: the record as far as it is known. `header.time_ns` is
-/// when it left, 0 if it is not off; `runq_ns` is when it was woken, 0 if it was not.
-pub(crate) type OffState = OffCpu;
+/// What is kept of a thread that is off its CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct OffState {
+    /// The record as far as it is known. `header.time_ns` is when it left, 0 if it is not off; `runq_ns`
+    /// is when it was woken, 0 if it was not.
+    record: OffCpu,
+    /// CPU time that the thread had had when it left, nanoseconds.
+    ran_ns: u64,
+}
 
 /// The kernel's `TASK_DEAD`.
 const TASK_DEAD: u32 = 0x80;
@@ -47,6 +58,11 @@ fn leave(ctx: &BtfTracePointContext, task: *const u8) {
     if tid == 0 || !is_target(pid) {
         return ledger.filtered();
     }
+    let ran_ns = task_long(task, config!(task_ran_ns));
+    let kept = OFF.get_ptr_mut(tid);
+    if let Some(kept) = kept {
+        was_back(kept, pid, tid, ran_ns);
+    }
     let state = state_of(ctx, task);
     if state & TASK_DEAD != 0 {
         let _ = OFF.remove(tid);
@@ -62,10 +78,12 @@ fn leave(ctx: &BtfTracePointContext, task: *const u8) {
     if is_preempted {
         header.arg = OFF_PREEMPTED;
     }
-    let stack = take_stack(ctx.as_ptr(), &header, task, Taker::Leave);
-    let mut off = OffCpu { header, stack, state, syscall: -1, weight: one_in, ..OffCpu::default() };
-    note_syscall(task, &mut off);
-    if let Some(kept) = OFF.get_ptr_mut(tid) {
+    let stack = take_stack(ctx.as_ptr(), &header, task, Taker::Leave).id;
+    let mut record =
+        OffCpu { header, stack, state, syscall: -1, weight: one_in, ..OffCpu::default() };
+    note_syscall(task, &mut record);
+    let off = OffState { record, ran_ns };
+    if let Some(kept) = kept {
         // SAFETY: a map value; a waker on another CPU writes only what it knows.
         unsafe { kept.write(off) };
     } else if OFF.insert(tid, off, 0).is_err() {
@@ -136,24 +154,44 @@ fn note_lock(off: &mut OffCpu) {
 fn came(tid: u32, pid: u32) {
     let Some(kept) = OFF.get_ptr_mut(tid) else { return };
     // SAFETY: a map value, and the thread's own: it cannot leave before this is over.
-    let off = unsafe { &mut *kept };
+    let off = unsafe { &mut (*kept).record };
+    if off.header.time_ns != 0 {
+        tell(off, header(Kind::OffCpu, pid, tid, off.header.arg));
+    }
+}
+
+/// The current thread leaves, which has had `ran_ns` of CPU time: if it is still kept as off, its return
+/// was not seen.
+#[inline(always)]
+fn was_back(kept: *mut OffState, pid: u32, tid: u32, ran_ns: u64) {
+    // SAFETY: a map value, and the thread's own.
+    let (off, before_ns) = unsafe { (&mut (*kept).record, (*kept).ran_ns) };
     let left_ns = off.header.time_ns;
     if left_ns == 0 {
         return;
     }
+    let mut back = header(Kind::OffCpu, pid, tid, off.header.arg | OFF_RETURN_UNSEEN);
+    let back_ns = back.time_ns.saturating_sub(ran_ns.saturating_sub(before_ns));
+    back.time_ns = if back_ns < left_ns { left_ns } else { back_ns };
+    tell(off, back);
+}
+
+/// Tells of a time off the CPU that ends with `back`, and that it is over.
+#[inline(always)]
+fn tell(off: &mut OffCpu, back: Header) {
+    let left_ns = off.header.time_ns;
     off.header.time_ns = 0;
     let Some(ledger) = Ledger::of(StackSite::Return) else { return };
     ledger.seen();
-    let now = header(Kind::OffCpu, pid, tid, off.header.arg);
-    let off_ns = now.time_ns.saturating_sub(left_ns);
+    let off_ns = back.time_ns.saturating_sub(left_ns);
     if off_ns < config!(off_min_ns) {
         return ledger.filtered();
     }
-    let Some(ring) = ring(&now) else { return ledger.ring_full() };
+    let Some(ring) = ring(&back) else { return ledger.ring_full() };
     let Some(mut slot) = ring.reserve_untyped::<OffCpu>(0) else { return ledger.ring_full() };
     let woken_ns = if off.header.arg & OFF_PREEMPTED != 0 { left_ns } else { off.runq_ns };
-    let runq_ns = if woken_ns == 0 { 0 } else { now.time_ns.saturating_sub(woken_ns) };
-    slot.write(OffCpu { header: now, off_ns, runq_ns, ..*off });
+    let runq_ns = if woken_ns == 0 { 0 } else { back.time_ns.saturating_sub(woken_ns) };
+    slot.write(OffCpu { header: back, off_ns, runq_ns, ..*off });
     slot.submit(u64::from(BPF_RB_NO_WAKEUP));
     ledger.submitted();
 }
@@ -168,7 +206,7 @@ pub(crate) fn waking(ctx: &BtfTracePointContext) {
         return ledger.filtered();
     };
     // SAFETY: a map value; its thread writes it only before and after it is off.
-    let off = unsafe { &mut *kept };
+    let off = unsafe { &mut (*kept).record };
     if off.header.time_ns == 0 || off.header.arg & (OFF_PREEMPTED | OFF_WOKEN) != 0 {
         return ledger.filtered();
     }
@@ -179,8 +217,10 @@ pub(crate) fn waking(ctx: &BtfTracePointContext) {
     off.waker_pid = pid;
     // SAFETY: a helper without arguments.
     let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() };
-    off.waker_stack = take_stack(ctx.as_ptr(), &header, task.cast(), Taker::Wake);
+    let taken = take_stack(ctx.as_ptr(), &header, task.cast(), Taker::Wake);
+    off.waker_stack = taken.id;
     // Nobody else wakes in the name of the idle thread.
-    off.header.arg |= if tid == 0 { OFF_WOKEN | OFF_WOKEN_BY_INTERRUPT } else { OFF_WOKEN };
+    let by_interrupt = if tid == 0 || taken.is_interrupt { OFF_WOKEN_BY_INTERRUPT } else { 0 };
+    off.header.arg |= OFF_WOKEN | by_interrupt;
     ledger.submitted();
 }

@@ -29,6 +29,8 @@ pub(crate) struct Scratch {
     /// 1 if `pc` is a return address, which is behind its call.
     is_return: u64,
     has_fp: u64,
+    /// 1 if the kernel's part goes through an interrupt's entry.
+    pub(crate) is_interrupt: u64,
 }
 const _: () = assert!(STACK_ADDRESSES <= 254);
 
@@ -71,6 +73,7 @@ pub(crate) fn take(
     walk.hash = 0;
     walk.head.guessed_frames = 0;
     walk.count = 0;
+    walk.is_interrupt = 0;
     kernel_part(ctx, walk);
     let kernel_frames = walk.count;
     walk.head.kernel_frames = kernel_frames as u16;
@@ -162,6 +165,10 @@ unsafe extern "C" fn hash_one(index: u32, context: *mut c_void) -> i64 {
     // SAFETY: a mask keeps the index inside.
     let address = unsafe { *walk.addresses.get_unchecked(place as usize) };
     walk.hash = mix(walk.hash, address);
+    // A user address is no function of the kernel's.
+    if address.wrapping_sub(config!(interrupts)[0]) < config!(interrupts)[1] {
+        walk.is_interrupt = 1;
+    }
     0
 }
 

@@ -1,12 +1,21 @@
 //! The kernel probes `oncpu` and `offcpu`: stacks, who had them, and what their addresses lie in.
 
+#[cfg(test)]
+mod against_framehop;
 mod elf_file;
+mod functions;
 mod mappings;
 mod perf_ring;
+mod rings;
+mod row_maps;
 mod rows;
+mod sampling;
 mod setup;
 mod tables;
 mod tell;
+mod unfinished;
+
+pub use sampling::SampleBy;
 
 use super::{Scope, bpf, descendants};
 use crate::{
@@ -14,29 +23,27 @@ use crate::{
     host::clock,
     recording::{BpfCost, LedgerRow},
 };
-use hz_probes_ebpf::{Header, Kind, Loss, OFF_UNFINISHED, OFF_WOKEN, OffCpu, StackSite};
-use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object, RingBuffer, RingBufferBuilder};
+use functions::Functions;
+use hz_probes_ebpf::{Header, Kind, Loss, StackSite};
+use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object};
 use mappings::Mappings;
-use perf_event::{Builder, Counter, events::Software};
 use perf_ring::PerfRings;
+use rings::Rings;
+use sampling::{Sampling, online_cpus};
+use setup::{Facts, Loaded};
 use std::{
-    cell::RefCell,
     fmt,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _},
-    rc::Rc,
+    os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _},
     time::Duration,
 };
 use tables::Tables;
 use tell::Told;
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::FromBytes as _;
 
 pub(super) const NAME: &str = "oncpu, offcpu";
 
 /// How long recording waits for the tables of processes that are there already.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Records that one look takes from the rings at the most.
-const RECORDS_PER_DRAIN: usize = 65_536;
 
 /// How to record stacks.
 #[derive(Clone, Debug)]
@@ -51,6 +58,8 @@ pub struct StackSettings {
     pub has_offcpu: bool,
     /// Samples a second on each CPU.
     pub sample_hz: u32,
+    /// What samples are taken by.
+    pub sample_by: SampleBy,
     /// Times off a CPU that are shorter are left out. That saves records: the stack was taken already.
     pub off_min: Duration,
     /// One of so many times off a CPU is recorded. That bounds what taking stacks costs.
@@ -65,10 +74,8 @@ pub struct StackSettings {
 pub struct Stacks {
     settings: StackSettings,
     links: Vec<Link>,
-    /// Read through a shared reference, which reading needs alone.
-    counters: RefCell<Vec<Counter>>,
-    rings: RingBuffer<'static>,
-    inbox: Rc<RefCell<Inbox>>,
+    sampling: Sampling,
+    rings: Rings,
     perf: Option<PerfRings>,
     mappings: Mappings,
     tables: Option<Tables>,
@@ -76,13 +83,6 @@ pub struct Stacks {
     missing: Vec<String>,
     // Behind the rings, whose maps it has.
     object: Object,
-}
-
-/// Records that were taken from the rings, one behind the other.
-#[derive(Default)]
-struct Inbox {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 impl fmt::Debug for Stacks {
@@ -106,28 +106,34 @@ impl Stacks {
         settings: StackSettings,
         processes: Option<BorrowedFd<'_>>,
     ) -> Result<Self, StartError> {
-        let (object, maps) = setup::load(&settings, processes)?;
-        let inbox = Rc::new(RefCell::new(Inbox::default()));
-        let rings = reader(&maps, &inbox)?;
-        let tables = match (map(&object, "PLACES"), map(&object, "ROWS")) {
+        Self::load_with(settings, processes, false)
+    }
+
+    /// As [`Stacks::load`]; `passes_samples` lets perf write samples, too.
+    fn load_with(
+        settings: StackSettings,
+        processes: Option<BorrowedFd<'_>>,
+        passes_samples: bool,
+    ) -> Result<Self, StartError> {
+        let sampling = Sampling::choose(settings.sample_by, settings.sample_hz);
+        let functions =
+            if settings.has_offcpu { Functions::of_running_kernel() } else { Functions::default() };
+        let facts = Facts { functions, event: sampling.event(), passes_samples };
+        let Loaded { object, rings, rows } = setup::load(&settings, &facts, processes)?;
+        let tables = match (map(&object, "PLACES"), rows) {
             (Some(places), Some(rows)) if settings.has_rows => Some(Tables::start(places, rows)),
             _ => None,
         };
-        let functions = if settings.has_offcpu { setup::events_functions() } else { None };
-        let told = Told::new(functions.map_or_else(Vec::new, |functions| functions.to_vec()));
-        let (links, counters) = (Vec::new(), RefCell::default());
-        let (mappings, missing) = (Mappings::default(), Vec::new());
-        let perf = None;
+        let missing = missing(&settings, &facts, &sampling);
         Ok(Self {
             settings,
-            links,
-            counters,
-            rings,
-            inbox,
-            perf,
-            mappings,
+            links: Vec::new(),
+            sampling,
+            rings: Rings::new(&rings)?,
+            perf: None,
+            mappings: Mappings::default(),
             tables,
-            told,
+            told: Told::new(facts.functions.events),
             missing,
             object,
         })
@@ -153,13 +159,9 @@ impl Stacks {
                 continue;
             }
             for cpu in &cpus {
-                let counter = sampler(*cpu, self.settings.sample_hz).map_err(no_counter)?;
-                // SAFETY: the counter keeps its descriptor open for the length of the call.
-                let fd = unsafe { BorrowedFd::borrow_raw(counter.as_raw_fd()) };
                 // The link closes what it is given.
-                let own = fd.try_clone_to_owned().map_err(no_counter)?.into_raw_fd();
-                self.links.push(program.attach_perf_event(own).map_err(refused)?);
-                self.counters.get_mut().push(counter);
+                let counter = self.sampling.open(*cpu)?.into_raw_fd();
+                self.links.push(program.attach_perf_event(counter).map_err(refused)?);
             }
         }
         Ok(())
@@ -181,12 +183,11 @@ impl Stacks {
 
     /// Calls `tell` with every record that has come.
     pub fn drain(&mut self, tell: &mut dyn FnMut(&[u8])) {
-        let bound = RECORDS_PER_DRAIN;
         loop {
-            let count = self.rings.consume_raw_n(bound);
+            let (inbox, has_more) = self.rings.take();
             self.learn(tell);
-            self.deliver(tell);
-            if usize::try_from(count).is_ok_and(|count| count < bound) || count < 0 {
+            self.deliver(&inbox, tell);
+            if !has_more {
                 return;
             }
         }
@@ -216,12 +217,8 @@ impl Stacks {
         }
     }
 
-    fn deliver(&mut self, tell: &mut dyn FnMut(&[u8])) {
-        let inbox = self.inbox.take();
-        let mut from = 0;
-        for end in inbox.ends {
-            let record = &inbox.bytes[from..end];
-            from = end;
+    fn deliver(&mut self, inbox: &rings::Inbox, tell: &mut dyn FnMut(&[u8])) {
+        for record in inbox.records() {
             let Ok((header, _)) = Header::read_from_prefix(record) else { continue };
             self.mappings.need(header.time_ns, header.pid, tell);
             if header.kind == Kind::StackTrace as u16 {
@@ -244,27 +241,15 @@ impl Stacks {
         let Some(off) = map(&self.object, "OFF").filter(|_| self.settings.has_offcpu) else {
             return;
         };
-        let now_ns = clock::monotonic_ns();
-        for key in off.keys() {
-            let value = off.lookup(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
-            let Ok((kept, _)) = OffCpu::read_from_prefix(&value) else { continue };
-            let off_ns = now_ns.saturating_sub(kept.header.time_ns);
-            if kept.header.time_ns == 0 || u128::from(off_ns) < self.settings.off_min.as_nanos() {
-                continue;
-            }
-            let is_awake = kept.header.arg & OFF_WOKEN != 0;
-            let runq_ns = if is_awake { now_ns.saturating_sub(kept.runq_ns) } else { 0 };
-            let arg = kept.header.arg | OFF_UNFINISHED;
-            let header = Header { time_ns: now_ns, arg, ..kept.header };
-            tell(OffCpu { header, off_ns, runq_ns, ..kept }.as_bytes());
-        }
+        let min_ns = u64::try_from(self.settings.off_min.as_nanos()).unwrap_or(u64::MAX);
+        unfinished::tell_all(&off, clock::monotonic_ns(), min_ns, tell);
     }
 
     /// Probes that run, with their hooks.
     #[must_use]
     pub fn running(&self) -> String {
-        let hz = self.settings.sample_hz;
-        let oncpu = self.settings.has_oncpu.then(|| format!("oncpu (cpu-clock, {hz} Hz)"));
+        let (name, hz) = (self.sampling.name(), self.settings.sample_hz);
+        let oncpu = self.settings.has_oncpu.then(|| format!("oncpu ({name}, {hz} Hz)"));
         let offcpu = self.settings.has_offcpu.then(|| "offcpu (tp_btf)".to_owned());
         oncpu.into_iter().chain(offcpu).collect::<Vec<_>>().join(", ")
     }
@@ -305,7 +290,7 @@ impl Stacks {
     /// What each program took.
     #[must_use]
     pub fn cost(&self) -> Vec<BpfCost> {
-        let skipped = self.skipped_samples();
+        let skipped = self.sampling.skipped(self.loss(StackSite::Sample).seen);
         let programs = self.object.progs_mut().filter(|program| program.autoload());
         let cost = |program: libbpf_rs::ProgramMut<'_>| {
             let name = program.name().to_string_lossy().into_owned();
@@ -317,17 +302,6 @@ impl Stacks {
         };
         programs.map(cost).collect()
     }
-
-    /// Samples that were due and that no program saw. A period that has just begun counts as none, so
-    /// that one for each CPU may pass unnoticed.
-    fn skipped_samples(&self) -> u64 {
-        let period = period_ns(self.settings.sample_hz);
-        let mut counters = self.counters.borrow_mut();
-        let due = counters.iter_mut().filter_map(|counter| counter.read().ok());
-        let due: u64 = due.map(|counted| counted / period).sum();
-        let cpus = counters.len() as u64;
-        due.saturating_sub(self.loss(StackSite::Sample).seen + cpus)
-    }
 }
 
 use StackSettings as Settings;
@@ -338,57 +312,14 @@ fn map(object: &Object, name: &str) -> Option<MapHandle> {
     MapHandle::try_from(&map).ok()
 }
 
-/// A reader of all rings, which puts records into `inbox`.
-fn reader(
-    maps: &[MapHandle],
-    inbox: &Rc<RefCell<Inbox>>,
-) -> Result<RingBuffer<'static>, StartError> {
-    let mut builder = RingBufferBuilder::new();
-    for ring in maps {
-        let inbox = Rc::clone(inbox);
-        let take = move |record: &[u8]| {
-            let mut inbox = inbox.borrow_mut();
-            inbox.bytes.extend_from_slice(record);
-            let end = inbox.bytes.len();
-            inbox.ends.push(end);
-            0
-        };
-        builder.add(ring, take).map_err(refused)?;
-    }
-    builder.build().map_err(refused)
-}
-
-const fn period_ns(hz: u32) -> u64 {
-    let hz = if hz == 0 { 1 } else { hz };
-    1_000_000_000 / hz as u64
-}
-
-/// A clock of one CPU that is due so many times a second, whoever runs there.
-fn sampler(cpu: usize, hz: u32) -> std::io::Result<Counter> {
-    let mut builder = Builder::new().kind(Software::CPU_CLOCK).any_pid().one_cpu(cpu);
-    builder.exclude_kernel(false).exclude_hv(false);
-    builder.sample_period(period_ns(hz));
-    builder.build()
-}
-
-/// CPUs that are on, by number.
-fn online_cpus() -> Vec<usize> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    parse_cpus(text.trim())
-}
-
-/// A list such as `0-2,5`; only CPU 0 if it cannot be read.
-fn parse_cpus(text: &str) -> Vec<usize> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?.min(8191))
-    };
-    let cpus: Vec<usize> = text.split(',').filter_map(range).flatten().collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
-}
-
-fn no_counter(source: std::io::Error) -> StartError {
-    StartError::NoCounter { probe: NAME, source }
+/// What is known from the start not to be had, a phrase each.
+fn missing(settings: &Settings, facts: &Facts, sampling: &Sampling) -> Vec<String> {
+    let no_interrupts = settings.has_offcpu && facts.functions.interrupts.is_empty();
+    let no_interrupts = no_interrupts.then(|| {
+        "which wake-ups come from interrupts of busy CPUs: /proc/kallsyms does not name their entries"
+            .to_owned()
+    });
+    sampling.complaint.iter().cloned().chain(no_interrupts).collect()
 }
 
 pub(super) fn refused(source: libbpf_rs::Error) -> StartError {
@@ -396,17 +327,4 @@ pub(super) fn refused(source: libbpf_rs::Error) -> StartError {
         return StartError::NotPermitted { probe: NAME };
     }
     StartError::Refused { probe: NAME, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cpus_are_read() {
-        assert_eq!(parse_cpus("0-2,5"), [0, 1, 2, 5]);
-        assert_eq!(parse_cpus("3"), [3]);
-        assert_eq!(parse_cpus(""), [0]);
-        assert_eq!(parse_cpus("x-,9"), [9]);
-    }
 }

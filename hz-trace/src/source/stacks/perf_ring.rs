@@ -49,15 +49,16 @@ pub(super) struct FileId {
 #[derive(Debug)]
 pub(super) struct PerfRings {
     rings: Vec<Ring>,
+    _counters: Vec<Counter>,
 }
 
 impl PerfRings {
     /// Begins to record on these CPUs.
     pub(super) fn open(cpus: &[usize]) -> io::Result<Self> {
-        cpus.iter()
-            .map(|cpu| Ring::open(*cpu))
-            .collect::<Result<_, _>>()
-            .map(|rings| Self { rings })
+        let counters: Vec<Counter> =
+            cpus.iter().map(|cpu| changes_of(*cpu)).collect::<Result<_, _>>()?;
+        let rings = counters.iter().map(|counter| Ring::map(counter, RING_PAGES));
+        Ok(Self { rings: rings.collect::<Result<_, _>>()?, _counters: counters })
     }
 
     /// What happened since the last look, by time, nanoseconds of `CLOCK_MONOTONIC`.
@@ -71,29 +72,33 @@ impl PerfRings {
     }
 }
 
-/// One CPU's ring, which the kernel writes.
+/// Records of what processes on a CPU change.
+fn changes_of(cpu: usize) -> io::Result<Counter> {
+    let mut builder = Builder::new().kind(Software::DUMMY).any_pid().one_cpu(cpu);
+    builder.exclude_kernel(false).exclude_hv(false).enabled(true);
+    builder.mmap(true).mmap2(true).comm(true).comm_exec(true).task(true);
+    builder.sample_id_all(true).clockid(Clock::MONOTONIC);
+    builder.attrs_mut().sample_type = SAMPLE_TIME;
+    builder.build()
+}
+
+/// A counter's ring, which the kernel writes.
 #[derive(Debug)]
-struct Ring {
-    _counter: Counter,
+pub(super) struct Ring {
     base: *mut c_void,
     bytes: usize,
 }
 
 impl Ring {
-    fn open(cpu: usize) -> io::Result<Self> {
-        let mut builder = Builder::new().kind(Software::DUMMY).any_pid().one_cpu(cpu);
-        builder.exclude_kernel(false).exclude_hv(false).enabled(true);
-        builder.mmap(true).mmap2(true).comm(true).comm_exec(true).task(true);
-        builder.sample_id_all(true).clockid(Clock::MONOTONIC);
-        builder.attrs_mut().sample_type = SAMPLE_TIME;
-        let counter = builder.build()?;
-        let bytes = (1 + RING_PAGES) * rustix::param::page_size();
+    /// Gives a counter memory to write its records to: `pages` is a power of two.
+    pub(super) fn map(counter: &Counter, pages: usize) -> io::Result<Self> {
+        let bytes = (1 + pages) * rustix::param::page_size();
         // SAFETY: the counter keeps its descriptor open for the length of the call.
         let fd = unsafe { BorrowedFd::borrow_raw(counter.as_raw_fd()) };
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: new memory at a place that the kernel chooses.
         let base = unsafe { mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED, fd, 0)? };
-        Ok(Self { _counter: counter, base, bytes })
+        Ok(Self { base, bytes })
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
@@ -105,7 +110,7 @@ impl Ring {
     }
 
     /// Takes what was written since the last time.
-    fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         let page = rustix::param::page_size();
         let size = self.bytes - page;
         let head = self.word(HEAD).load(Ordering::Acquire);
@@ -193,7 +198,7 @@ fn happening(kind: u32, misc: u16, body: &[u8]) -> Option<Happening> {
 }
 
 /// A little-endian number of `length` bytes.
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
+pub(super) fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     let mut word = [0; 8];
     word[..length].copy_from_slice(bytes.get(at..at + length)?);
     Some(u64::from_le_bytes(word))

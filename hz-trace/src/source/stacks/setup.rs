@@ -1,16 +1,19 @@
 //! How the `stacks` programs are told what to do before they run.
 
-use super::{NAME, StackSettings, refused};
+use super::{
+    NAME, StackSettings,
+    functions::Functions,
+    refused,
+    row_maps::{self, RowMaps},
+};
 use crate::{
     error::StartError,
     host::{self, KernelTypes},
     source::{Scope, sched_setup},
 };
-use hz_probes_ebpf::{
-    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_RINGS, SAMPLE_CPU_CLOCK, StackConfig,
-};
+use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_RINGS, StackConfig};
 use libbpf_rs::{MapHandle, Object, ObjectBuilder, OpenObject};
-use std::{collections::BTreeMap, fs, os::fd::BorrowedFd};
+use std::os::fd::BorrowedFd;
 use zerocopy::IntoBytes as _;
 
 /// The programs, in Rust, empty when they were not built. libbpf loads them, since it can give one
@@ -21,11 +24,29 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stacks"));
 pub(super) const SAMPLE: &str = "oncpu_sample";
 const OFF: [&str; 2] = ["offcpu_switch", "offcpu_waking"];
 
+/// What the programs are told beside the settings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) functions: Functions,
+    /// What samples count: a `SAMPLE_*`.
+    pub(super) event: u32,
+    /// Whether perf writes each sample too, behind the program: so that tests can compare what both say.
+    pub(super) passes_samples: bool,
+}
+
+/// The loaded programs.
+pub(super) struct Loaded {
+    pub(super) object: Object,
+    pub(super) rings: Vec<MapHandle>,
+    pub(super) rows: Option<RowMaps>,
+}
+
 /// Loads the programs that are asked for, and makes their rings.
 pub(super) fn load(
     settings: &StackSettings,
+    facts: &Facts,
     processes: Option<BorrowedFd<'_>>,
-) -> Result<(Object, Vec<MapHandle>), StartError> {
+) -> Result<Loaded, StartError> {
     if OBJECT.is_empty() {
         return Err(StartError::NotBuilt { probe: NAME });
     }
@@ -38,11 +59,20 @@ pub(super) fn load(
         program.set_autoload(is_wanted);
     }
     let ring_count = host::possible_cpus().next_power_of_two().min(MAX_RINGS);
-    configure(&mut open, &config(settings, ring_count, &types)?)?;
+    let interrupts = &facts.functions.interrupts;
+    let config = StackConfig {
+        event: facts.event,
+        sample_result: u32::from(facts.passes_samples),
+        interrupts: [interrupts.start, interrupts.end - interrupts.start],
+        ..config(settings, ring_count, &types)?
+    };
+    configure(&mut open, &config)?;
     fit_maps(&mut open, settings, processes)?;
+    let types = row_maps::Types::of(&open);
     let object = open.load().map_err(refused)?;
     let rings = sched_setup::make_rings(&object, ring_count, settings.ring_bytes)?;
-    Ok((object, rings))
+    let rows = RowMaps::of(&object, types);
+    Ok(Loaded { object, rings, rows })
 }
 
 fn is_off(program: &str) -> bool {
@@ -86,7 +116,9 @@ fn config(
     let of_task = |field| types.member_offset("task_struct", field);
     let task =
         |field| of_task(field).ok_or(StartError::NoHook { probe: NAME, hook: "task_struct" });
-    let delayed = types.member_offset("sched_entity", "sched_delayed").zip(of_task("se"));
+    let of_entity = |field| types.member_offset("sched_entity", field).zip(of_task("se"));
+    let entity = |field| of_entity(field).map(|(inside, entity)| inside + entity);
+    let no_entity = StartError::NoHook { probe: NAME, hook: "sched_entity" };
     Ok(StackConfig {
         cgroup_id,
         off_min_ns: u64::try_from(settings.off_min.as_nanos()).unwrap_or(u64::MAX),
@@ -96,39 +128,13 @@ fn config(
         off_one_in: settings.off_one_in.max(1),
         has_rows: u32::from(settings.has_rows && cfg!(target_arch = "x86_64")),
         switch_has_state: u32::from(types.tracepoint_args("sched_switch") >= Some(4)),
-        event: SAMPLE_CPU_CLOCK,
         task_tid: task("pid")?,
         task_pid: task("tgid")?,
         task_flags: task("flags")?,
         task_state: task("__state")?,
         task_on_rq: task("on_rq")?,
-        task_sched_delayed: delayed.map_or(0, |(inside, entity)| inside + entity),
-        reserved: 0,
+        task_sched_delayed: entity("sched_delayed").unwrap_or(0),
+        task_ran_ns: entity("sum_exec_runtime").ok_or(no_entity)?,
+        ..StackConfig::default()
     })
-}
-
-/// Where the kernel's functions are in which a thread leaves its CPU or wakes another: above them on a
-/// stack are tracepoints and hz's own program. `None`: the kernel does not say, and they stay.
-pub(super) fn events_functions() -> Option<[(u64, u64); 2]> {
-    let text = fs::read_to_string("/proc/kallsyms").ok()?;
-    let mut found: [Option<u64>; 2] = [None; 2];
-    let mut starts = BTreeMap::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        let address = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
-        let (Some(address), Some(_), Some(name)) = (address, words.next(), words.next()) else {
-            continue;
-        };
-        starts.insert(address, ());
-        match name {
-            "__schedule" => found[0] = Some(address),
-            "try_to_wake_up" => found[1] = Some(address),
-            _ => {}
-        }
-    }
-    let span = |start: u64| {
-        let next = starts.range(start + 1..).next().map(|(next, ())| *next);
-        (start != 0).then(|| (start, next.unwrap_or(u64::MAX)))
-    };
-    Some([span(found[0]?)?, span(found[1]?)?])
 }

@@ -5,16 +5,13 @@ use super::{
     elf_file::Elf,
     mappings::{Area, open},
     perf_ring::FileId,
+    row_maps::RowMaps,
     rows,
 };
-use hz_probes_ebpf::{NO_TABLE, PLACES_MAX, Place, Places, Row, TABLES_MAX};
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
-use rustix::mm::{MapFlags as MemoryFlags, ProtFlags, mmap, munmap};
+use hz_probes_ebpf::{NO_TABLE, PLACES_MAX, Place, Places, TABLES_MAX};
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    ptr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -56,12 +53,11 @@ impl Shared {
 }
 
 impl Tables {
-    /// Begins with these maps, both empty.
-    pub(super) fn start(places: MapHandle, rows: MapHandle) -> Self {
+    /// Begins with these maps, all empty.
+    pub(super) fn start(places: MapHandle, rows: RowMaps) -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let mut builder =
-            Builder { places, rows, files: HashMap::new(), next: 0, room: ROWS_OF_ALL_MAX };
+        let mut builder = Builder { places, rows, files: HashMap::new(), room: ROWS_OF_ALL_MAX };
         let thread = thread::Builder::new().name("hz-unwind".to_owned()).spawn(move || {
             while let Some(jobs) = next(&theirs) {
                 for (pid, areas) in jobs {
@@ -141,9 +137,8 @@ struct Table {
 
 struct Builder {
     places: MapHandle,
-    rows: MapHandle,
+    rows: RowMaps,
     files: HashMap<Key, Table>,
-    next: u32,
     /// Rows that there is memory for.
     room: usize,
 }
@@ -233,50 +228,14 @@ impl Builder {
         if rows.is_empty() {
             return Err(format!("{}: it says nothing of how to leave its functions", named(area)));
         }
-        if self.next as usize >= TABLES_MAX || rows.len() > self.room {
+        if self.rows.count() as usize >= TABLES_MAX || rows.len() > self.room {
             return Err(format!("{}: no more tables fit", named(area)));
         }
         self.room -= rows.len();
-        self.insert(&rows).map_err(|error| format!("{}: {error}", named(area)))?;
-        let number = self.next;
-        self.next += 1;
+        let number = self.rows.insert(&rows);
+        let number = number.map_err(|error| format!("{}: {error}", named(area)))?;
         Ok(Table { number, elf })
     }
-
-    fn insert(&self, rows: &[Row]) -> io::Result<()> {
-        let options = libbpf_sys::bpf_map_create_opts {
-            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-            map_flags: libbpf_sys::BPF_F_INNER_MAP | libbpf_sys::BPF_F_MMAPABLE,
-            ..Default::default()
-        };
-        let length = u32::try_from(rows.len() + 1).map_err(io::Error::other)?;
-        let row = u32::try_from(size_of::<Row>()).map_err(io::Error::other)?;
-        let map = MapHandle::create(MapType::Array, Some("hz_rows"), 4, row, length, &options);
-        let map = map.map_err(io::Error::other)?;
-        write_rows(&map, rows)?;
-        let fd = map.as_fd().as_raw_fd().to_ne_bytes();
-        self.rows.update(&self.next.to_ne_bytes(), &fd, MapFlags::ANY).map_err(io::Error::other)
-    }
-}
-
-/// Writes rows through memory: a call for each would take 20 times as long.
-fn write_rows(map: &MapHandle, rows: &[Row]) -> io::Result<()> {
-    let count = u32::try_from(rows.len()).map_err(io::Error::other)?;
-    let bytes = (size_of_val(rows) + size_of::<Row>()).next_multiple_of(rustix::param::page_size());
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: new memory at a place that the kernel chooses.
-    let base =
-        unsafe { mmap(ptr::null_mut(), bytes, protection, MemoryFlags::SHARED, map.as_fd(), 0)? };
-    let first = base.cast::<Row>();
-    // SAFETY: the map has one row more than there are, each as long as a `Row`; nobody else knows it yet.
-    unsafe { first.write(Row { pc: count, rule: 0 }) };
-    // SAFETY: as above.
-    let second = unsafe { first.add(1) };
-    // SAFETY: as above.
-    unsafe { ptr::copy_nonoverlapping(rows.as_ptr(), second, rows.len()) };
-    // SAFETY: mapped above, and no pointer into it is left.
-    unsafe { munmap(base, bytes) }?;
-    Ok(())
 }
 
 fn named(area: &Area) -> String {
@@ -284,7 +243,7 @@ fn named(area: &Area) -> String {
 }
 
 /// The kernel's page of code for processes, which is the same for all of 64 bits: its bytes.
-fn own_vdso() -> Vec<u8> {
+pub(super) fn own_vdso() -> Vec<u8> {
     use std::os::unix::fs::FileExt as _;
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let line = maps.lines().find(|line| line.ends_with("[vdso]"));

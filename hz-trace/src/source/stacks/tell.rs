@@ -2,7 +2,7 @@
 //! told once.
 
 use hz_probes_ebpf::{Header, Kind, STACK_PART, StackTrace};
-use std::{collections::HashSet, mem::offset_of};
+use std::{collections::HashSet, mem::offset_of, ops::Range};
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 /// Lengths of a record, in addresses: what compresses well is alike.
@@ -21,12 +21,12 @@ const ABOVE_MAX: usize = 12;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     ids: HashSet<u64>,
-    /// Functions of the kernel above which nothing is told: first address and the one behind the last.
-    functions: Vec<(u64, u64)>,
+    /// Functions of the kernel above which nothing is told.
+    functions: Vec<Range<u64>>,
 }
 
 impl Told {
-    pub(super) fn new(functions: Vec<(u64, u64)>) -> Self {
+    pub(super) fn new(functions: Vec<Range<u64>>) -> Self {
         Self { ids: HashSet::new(), functions }
     }
 
@@ -53,7 +53,7 @@ impl Told {
     /// Frames above the function in which a thread left or woke another.
     fn above(&self, kernel: &[u64]) -> usize {
         let is_function = |address: &u64| {
-            self.functions.iter().any(|(start, end)| (*start..*end).contains(&(address - 1)))
+            self.functions.iter().any(|function| function.contains(&(address.wrapping_sub(1))))
         };
         kernel.iter().take(ABOVE_MAX).position(is_function).unwrap_or(0)
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_above_the_event_is_left_out() {
-        let mut told = Told::new(vec![(50, 60)]);
+        let mut told = Told::new(vec![50..60, 90..91]);
         let found = parts(&mut told, &ring_bytes(1, &[7, 8, 55, 70], &[1]));
         assert_eq!((found[0].kernel_frames, &found[0].addresses[..3]), (2, &[55, 70, 1][..]));
         // A sample has no such function.
@@ -129,7 +129,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            Told::new(vec![(0, u64::MAX)]).tell(&bytes, &mut |record| assert!(record.len() % 8 == 0));
+            Told::new(vec![0..u64::MAX, 0..0]).tell(&bytes, &mut |record| assert!(record.len() % 8 == 0));
         }
     }
 }
