@@ -267,9 +267,11 @@ impl IoWait {
             ("file", _) => format!("for file {}", self.fd),
             (to, _) => format!("to {to} file {}", self.fd),
         };
+        let longest_ns = self.causes.first().map_or(0, |cause| cause.duration_ns);
         let causes: Vec<String> = self
             .causes
             .iter()
+            .filter(|cause| cause.duration_ns * 20 >= longest_ns)
             .map(|cause| format!("{} for {}", duration(cause.duration_ns), cause.words()))
             .collect();
         self.sentence = (!causes.is_empty()).then(|| {

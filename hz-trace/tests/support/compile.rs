@@ -2,34 +2,44 @@
 //! the crates that the test itself is built with.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
 /// A program of the test's own that runs. It ends with the test.
 pub(crate) struct Program {
     child: Child,
-    directory: tempfile::TempDir,
-    name: String,
+    source: PathBuf,
 }
+
+/// Held while a program is compiled: tests that need the same one wait for it.
+static COMPILING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 impl Program {
     /// Compiles `source` with `-C debuginfo=`, starts it, and waits until it says `ready`.
     pub(crate) fn start(name: &str, source: &str, debuginfo: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let path = directory.path().join(format!("{name}.rs"));
-        fs::write(&path, source).expect("a file can be written");
-        let binary = directory.path().join(name);
-        compile(&path, &binary, debuginfo);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{debuginfo}"));
+        let path = directory.join(format!("{name}.rs"));
+        let binary = directory.join(name);
+        let mut compiled = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+        if !compiled.contains(&binary) {
+            fs::create_dir_all(&directory).expect("a directory can be made");
+            fs::write(&path, source).expect("a file can be written");
+            compile(&path, &binary, debuginfo);
+            compiled.insert(binary.clone());
+        }
+        drop(compiled);
         let child = Command::new(&binary)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("what was compiled starts");
-        let mut program = Self { child, directory, name: name.to_owned() };
+        let mut program = Self { child, source: path };
         let mut line = String::new();
         let out = program.child.stdout.as_mut().expect("piped");
         BufReader::new(out).read_line(&mut line).expect("it says something");
@@ -42,8 +52,8 @@ impl Program {
     }
 
     /// The source file that its debug info names.
-    pub(crate) fn source(&self) -> PathBuf {
-        self.directory.path().join(format!("{}.rs", self.name))
+    pub(crate) fn source(&self) -> &Path {
+        &self.source
     }
 }
 
@@ -66,15 +76,19 @@ fn compile(source: &Path, binary: &Path, debuginfo: &str) {
     let mut complaints = Vec::new();
     // Cargo keeps what earlier builds with other features left there: the newest fits as a rule.
     for runtime in newest(deps, "libhz_runtime-") {
-        let mut rustc = Command::new(rustc());
-        rustc.args(["--edition", "2024", "-C", &format!("debuginfo={debuginfo}")]);
-        rustc.arg("-L").arg(format!("dependency={}", deps.display()));
-        rustc.arg("--extern").arg(format!("hz_runtime={}", runtime.display()));
-        let output = rustc.arg("-o").arg(binary).arg(source).output().expect("rustc starts");
-        if output.status.success() {
-            return;
+        for tokio in newest(deps, "libtokio-") {
+            let mut rustc = Command::new(rustc());
+            rustc.args(["--edition", "2024", "-C", &format!("debuginfo={debuginfo}")]);
+            rustc.arg("-L").arg(format!("dependency={}", deps.display()));
+            for (name, path) in [("hz_runtime", &runtime), ("tokio", &tokio)] {
+                rustc.arg("--extern").arg(format!("{name}={}", path.display()));
+            }
+            let output = rustc.arg("-o").arg(binary).arg(source).output().expect("rustc starts");
+            if output.status.success() {
+                return;
+            }
+            complaints.push(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        complaints.push(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     unreachable!(
         "{} does not compile against {}: {complaints:#?}",

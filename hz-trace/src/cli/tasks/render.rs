@@ -149,10 +149,23 @@ fn parked_table(groups: &[Group], growth: Option<&Growth>) -> Table {
             Some(own) => name(Some(own)),
             None => end_of(&group.key.spawned_at, NAME_COLUMNS),
         });
-        cells.push(end_of(group.key.parked.as_deref().unwrap_or("?"), PARKED_COLUMNS));
+        cells.push(end_of(
+            &without_folders(group.key.parked.as_deref().unwrap_or("?")),
+            PARKED_COLUMNS,
+        ));
         table.row(cells);
     }
     table
+}
+
+/// `api::serve at /src/api/main.rs:12` without the folders.
+fn without_folders(parked: &str) -> String {
+    match parked.rsplit_once(" at ") {
+        Some((future, place)) => {
+            format!("{future} at {}", place.rsplit('/').next().unwrap_or_default())
+        }
+        None => parked.to_owned(),
+    }
 }
 
 /// One stack: whose, then future by future, each further in than what awaits it.

@@ -23,7 +23,9 @@ const STYLE: &str = include_str!("timeline.css");
 /// Height of what is below the plot, in units.
 pub(super) fn footer_height(subject: &Subject<'_>) -> i32 {
     let remarks = subject.about.not_collected.len() as i32;
-    (52 + remarks * 16) * PX
+    // With tasks the legend may take a second line.
+    let legend = i32::from(!subject.model.tasks.is_empty());
+    (52 + (legend + remarks) * 16) * PX
 }
 
 /// Opens the picture: its size, styles and page.
@@ -137,6 +139,9 @@ pub(super) fn footer(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     canvas.backend(|backend| backend.open("g", &[("class", "legend")]))?;
     let mut x = PLOT.start;
     for (mark, text) in legend(scene) {
+        if x + 19 * PX + Type::AXIS.width(text) > WIDTH - MARGIN {
+            (x, y) = (PLOT.start, y + 16 * PX);
+        }
         key(canvas, (x, y), mark)?;
         canvas.text(text, (x + 19 * PX, y), Type::AXIS)?;
         x += 19 * PX + Type::AXIS.width(text) + 14 * PX;

@@ -244,8 +244,8 @@ impl Stack {
     }
 }
 
-/// Whether a runtime told how many tasks wait, or who took them.
+/// Whether a runtime told that tasks waited, or who took them.
 fn has_queues(runtime: &Runtime) -> bool {
-    let has_depths = runtime.workers.iter().any(|worker| !worker.depths.is_empty());
-    has_depths || !runtime.injector.is_empty() || !runtime.steals.is_empty()
+    let depths = runtime.workers.iter().map(|worker| &worker.depths).chain([&runtime.injector]);
+    depths.flatten().any(|depth| depth.total() > 0) || !runtime.steals.is_empty()
 }

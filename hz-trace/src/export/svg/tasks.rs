@@ -300,8 +300,10 @@ fn socket_waits(
             if caused_ns * 10 < tile.duration_ns() {
                 return None;
             }
+            let longest_ns = causes.first().map_or(0, |cause| cause.duration_ns);
             let parts: Vec<String> = causes
                 .iter()
+                .filter(|cause| cause.duration_ns * 20 >= longest_ns)
                 .map(|cause| format!("{} for {}", duration(cause.duration_ns), cause.words()))
                 .collect();
             let words = format!(
