@@ -100,6 +100,15 @@ impl TaskWords {
         let _ = self.state.compare_exchange(state, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// The task was woken, says who alone may have it polled: it is still the one that is here, and what it does
+    /// nobody else changes.
+    #[inline]
+    pub(super) fn scheduled(&self) {
+        let state = self.state.load(Ordering::Relaxed);
+        let state = state & !(STATE_MASK | WOKEN) | u64::from(TASK_READY);
+        self.state.store(state, Ordering::Relaxed);
+    }
+
     /// The state of `task`, its worker, and the words of what it waits for; `None`: it is gone.
     pub(super) fn look(&self, task: u64) -> Option<(u32, u32, (u32, u32, u64))> {
         let state = self.state.load(Ordering::Acquire);

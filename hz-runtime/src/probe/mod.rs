@@ -31,7 +31,7 @@
 //! });
 //! // Where it is put into a queue, with the reason in force, and if that is after its own poll, with
 //! // what its waker noted in it.
-//! probe::with_cause(Cause::Timer, || task.task().woken());
+//! probe::with_cause(Cause::Timer, || task.task().scheduled());
 //! let note = WakeNote::new();
 //! // Around each poll.
 //! note.clear();

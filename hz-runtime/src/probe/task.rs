@@ -288,10 +288,20 @@ impl TaskRef {
         self.id
     }
 
-    /// Emits `task_wake` with the thread's cause, and marks the task ready. Called where the
-    /// executor's `schedule` puts it into a queue.
+    /// Emits `task_wake` with the thread's cause, and marks the task ready. For wakers: the task may do
+    /// anything meanwhile, or be gone.
     #[inline]
     pub fn woken(&self) {
+        if let Some(words) = self.words {
+            words.woken(self.id);
+        }
+        emit(Kind::TaskWake, || self.wake());
+    }
+
+    /// As [`TaskRef::woken`], where an executor puts the task into a queue: until it is there it is
+    /// neither polled nor gone, which saves an exchange.
+    #[inline]
+    pub fn scheduled(&self) {
         self.mark_ready();
         emit(Kind::TaskWake, || self.wake());
     }
@@ -299,7 +309,7 @@ impl TaskRef {
     #[inline]
     pub(super) fn mark_ready(&self) {
         if let Some(words) = self.words {
-            words.woken(self.id);
+            words.scheduled();
         }
     }
 

@@ -53,6 +53,11 @@ pub(crate) fn run(job: Job) {
     probe::with_cause(Cause::Join(id), || job.run());
 }
 
+/// Says that a task goes into a queue that was woken, or spawned.
+pub(super) fn woken(job: &Job) {
+    job.metadata().task.scheduled();
+}
+
 /// Says that a task goes into a queue that was woken in the poll that is just over.
 pub(super) fn woken_in_poll(job: &Job) {
     let meta = job.metadata();
@@ -270,7 +275,9 @@ impl<F: Future> Drop for Body<F> {
         // The panic's message has been printed; there is nobody left to tell.
         let _ = self.drop_future();
         let meta = self.meta();
-        let place = meta.place.swap(NOWHERE, Ordering::AcqRel);
+        // Nobody else changes it; whoever reads it too early wakes a task for nothing.
+        let place = meta.place.load(Ordering::Relaxed);
+        meta.place.store(NOWHERE, Ordering::Relaxed);
         if place != NOWHERE {
             meta.shard.remove(place);
         }

@@ -206,7 +206,7 @@ pub(super) fn schedule(job: Job, info: ScheduleInfo) {
     if info.woken_while_running {
         cell::woken_in_poll(&job);
     } else {
-        job.metadata().task.woken();
+        cell::woken(&job);
     }
     // Without a runtime there is nobody to poll it: dropping it cancels it.
     let Some(core) = job.metadata().shard.core().upgrade() else { return };

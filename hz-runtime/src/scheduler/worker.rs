@@ -79,7 +79,7 @@ pub(super) fn schedule(job: Job, info: ScheduleInfo) {
 /// Hands a task to the workers from another thread.
 #[cold]
 fn inject(job: Job) {
-    job.metadata().task.woken();
+    cell::woken(&job);
     // Without a runtime there is nobody to poll it: dropping it cancels it.
     let Some(core) = job.metadata().shard.core().upgrade() else { return };
     match &core.scheduler {
@@ -163,7 +163,7 @@ impl Worker {
             }
             return;
         }
-        job.metadata().task.woken();
+        cell::woken(&job);
         if self.is_between_polls.get() {
             // The reactor wakes many: in the order of their events, and `park` tells the others.
             self.queues.push(job);
