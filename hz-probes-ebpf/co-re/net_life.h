@@ -51,6 +51,10 @@ int net_state(__u64 *ctx)
 	record->local_port = sk->__sk_common.skc_num;
 	record->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	record->error = sk->sk_err;
+	/* `connect` enters SYN_SENT, looks for a port, and chooses where its numbers begin when it has one. */
+	if (old_state == TCP_SYN_SENT && new_state == TCP_CLOSE && !record->error && tp &&
+	    !tp->write_seq)
+		record->error = NET_NO_PORT;
 	note_port(sk);
 	submit(ledger, record);
 	return 0;

@@ -53,6 +53,9 @@ static __always_inline void inherit(struct socket_state *state, __u64 cookie)
 	if (state->cookie && state->cookie != cookie) {
 		state->source = state->pid ? NET_OWNER_OF_LISTENER : 0;
 		state->received_ns = 0;
+		state->send_bursts = 0;
+		state->receive_bursts = 0;
+		state->did_last = 0;
 		state->next = 0;
 		state->cookie = 0;
 	}
@@ -188,6 +191,10 @@ static __always_inline int on_send(struct sock *sk, __u32 back)
 		return 0;
 	COUNT(ledger->filtered);
 	use(sk, state, NET_OWNER_SENDS, now);
+	if (state->did_last != NET_OWNER_SENDS) {
+		state->did_last = NET_OWNER_SENDS;
+		state->send_bursts++;
+	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (tp)
 		note_send(state, tp->write_seq - back, now);
@@ -215,7 +222,8 @@ static __always_inline int not_inet(__u32 site)
 	return 0;
 }
 
-static __always_inline int on_receive(struct sock *sk)
+/* `has_some`: bytes came; a look at an empty queue is a use, but no receive. */
+static __always_inline int on_receive(struct sock *sk, bool has_some)
 {
 	struct Loss *ledger = row(HZ_SITE_NET_RECEIVE);
 	__u64 now = bpf_ktime_get_ns();
@@ -228,8 +236,14 @@ static __always_inline int on_receive(struct sock *sk)
 	if (!state)
 		return 0;
 	COUNT(ledger->filtered);
-	state->received_ns = now;
 	use(sk, state, NET_OWNER_RECEIVES, now);
+	if (!has_some)
+		return 0;
+	state->received_ns = now;
+	if (state->did_last != NET_OWNER_RECEIVES) {
+		state->did_last = NET_OWNER_RECEIVES;
+		state->receive_bursts++;
+	}
 	return 0;
 }
 
@@ -274,11 +288,36 @@ int net_receive_length(__u64 *ctx)
 
 	if (!is_inet(sk))
 		return not_inet(HZ_SITE_NET_RECEIVE);
-	return on_receive(sk);
+	return on_receive(sk, (int)ctx[1] > 0);
 }
 
+/* Before it is known whether there is something. */
 SEC("fentry/tcp_recvmsg")
 int net_receive_function(__u64 *ctx)
 {
-	return on_receive((void *)ctx[0]);
+	return on_receive((void *)ctx[0], true);
+}
+
+/* In the thread that accepts, with what it accepts. */
+SEC("fexit/inet_csk_accept")
+int net_accept_function(__u64 *ctx)
+{
+	struct sock *sk = CONFIG.accept_has_two ? (void *)ctx[2] : (void *)ctx[4];
+	struct Loss *ledger = row(HZ_SITE_NET_ACCEPT);
+	__u64 now = bpf_ktime_get_ns();
+	struct socket_state *state;
+
+	if (!ledger)
+		return 0;
+	COUNT(ledger->seen);
+	if (!sk) {
+		COUNT(ledger->filtered);
+		return 0;
+	}
+	state = state_of(sk, ledger, is_target_now(), now);
+	if (!state)
+		return 0;
+	COUNT(ledger->filtered);
+	use(sk, state, NET_OWNER_ACCEPTS, now);
+	return 0;
 }

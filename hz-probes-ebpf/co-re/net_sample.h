@@ -73,6 +73,8 @@ static __always_inline void fill_sample(struct NetSample *record, struct tcp_soc
 	record->congestion = BPF_CORE_READ_BITFIELD(icsk, icsk_ca_state);
 	record->limit = BPF_CORE_READ_BITFIELD(tp, chrono_type);
 	record->pending = icsk->icsk_pending;
+	record->send_bursts = state->send_bursts;
+	record->receive_bursts = state->receive_bursts;
 }
 
 SEC("tp_btf/tcp_destroy_sock")

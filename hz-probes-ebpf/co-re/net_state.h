@@ -31,6 +31,9 @@ struct socket_state {
 	__u32 source; /* how that is known, NET_OWNER_* */
 	__u32 is_target;
 	__u32 next;
+	__u32 send_bursts; /* sends that followed a receive */
+	__u32 receive_bursts; /* receives that followed a send */
+	__u32 did_last; /* NET_OWNER_SENDS or NET_OWNER_RECEIVES, 0: neither */
 	__u32 reserved;
 	struct sent sends[SENDS];
 };

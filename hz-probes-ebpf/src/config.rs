@@ -77,7 +77,7 @@ pub struct NetConfig {
     pub reset_has_reason: u32,
     /// 1 if `kfree_skb` passes the socket that was to receive (Linux 6.11).
     pub drop_has_socket: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 if `inet_csk_accept` takes two arguments (Linux 6.10), not four.
+    pub accept_has_two: u32,
 }
 const _: () = assert!(size_of::<NetConfig>() == 40);

@@ -9,7 +9,7 @@ use hz_trace::{
 };
 use std::{path::PathBuf, time::Duration};
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TargetArgs {
     /// Record these processes, all their threads and their children
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid, conflicts_with_all = ["cgroup", "all", "command"])]
@@ -47,6 +47,14 @@ pub(crate) struct TargetArgs {
     /// With the probe offcpu: record one of so many times off a CPU, which bounds its cost
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     off_one_in: u32,
+    /// With the probe net: how often to look at the queues of sockets. A look takes about 1 µs a socket;
+    /// looks take at most a hundredth of a CPU, and become rarer instead
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "100ms")]
+    queues_every: Duration,
+    /// With the probe sockets, which net implies: how often to ask the kernel for sockets, ports and
+    /// counters. To ask takes about 2 µs a socket, and at most a fiftieth of a CPU
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
+    sockets_every: Duration,
     /// Follow frame pointers only, as if files said nothing of how to leave their functions
     #[arg(long)]
     frame_pointers: bool,
@@ -97,6 +105,8 @@ impl TargetArgs {
             sample_by: if self.cycles { SampleBy::Cycles } else { SampleBy::Clock },
             off_min: self.off_min,
             off_one_in: self.off_one_in,
+            queues_every: self.queues_every,
+            sockets_every: self.sockets_every,
             has_rows: !self.frame_pointers,
             duration: self.duration,
             ring_bytes: usize::from(self.ring_size) << 20,
@@ -122,6 +132,13 @@ pub(crate) fn pid(text: &str) -> Result<u32, String> {
 fn recording_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if duration.is_zero() { Err("nothing happens in no time".to_owned()) } else { Ok(duration) }
+}
+
+/// How often something is done: not all the time.
+fn interval(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_millis(1);
+    let interval = duration(text)?;
+    if interval < least { Err("1ms is the least".to_owned()) } else { Ok(interval) }
 }
 
 /// A duration as people write it: `10`, `1.5s`, `500ms`, `250us`, `2m`.

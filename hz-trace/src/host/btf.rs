@@ -57,6 +57,13 @@ impl KernelTypes {
         self.btf.type_by_name::<types::Func<'_>>(name).is_some()
     }
 
+    /// Number of arguments of the function `name`; `None` if programs cannot attach to it.
+    #[must_use]
+    pub fn function_args(&self, name: &str) -> Option<usize> {
+        let function = self.btf.type_by_name::<types::Func<'_>>(name)?;
+        types::FuncProto::try_from(function.referenced_type()).ok().map(|proto| proto.len())
+    }
+
     /// Names and values of the enumeration `name`; none if the kernel has no such type.
     #[must_use]
     pub fn enumeration(&self, name: &str) -> Vec<(String, u32)> {

@@ -6,6 +6,7 @@
 
 mod fold;
 pub mod net;
+pub mod net_host;
 mod reasons;
 mod runtimes;
 mod stacks;

@@ -1,7 +1,8 @@
 //! Sockets: what they are, whose, and what happened to them.
 
 use hz_probes_ebpf::net::{
-    NetCongestion, NetDrop, NetOwner, NetReset, NetRetransmit, NetSample, NetSocket, NetSynAck,
+    NET_NAMES_NAMESPACE, NET_SOCKET_WAS_THERE, NetCongestion, NetDrop, NetOwner, NetReset,
+    NetRetransmit, NetSample, NetSocket, NetSynAck,
 };
 use rustc_hash::FxHashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,6 +20,8 @@ pub struct Network {
     pub drops: Vec<NetDrop>,
     /// What the recorded kernel calls its reasons, by table and number.
     pub names: FxHashMap<(u32, u32), String>,
+    /// What the kernel said of namespaces when it was asked.
+    pub host: super::net_host::NetHost,
     /// Records lost, with the times between which that was, nanoseconds of `CLOCK_MONOTONIC`.
     pub lost: Vec<(u64, u64, u64)>,
 }
@@ -32,6 +35,13 @@ impl Network {
     #[must_use]
     pub fn socket(&self, index: SocketIndex) -> &Socket {
         &self.sockets[index.0 as usize]
+    }
+
+    /// What a network namespace is called, or its inode.
+    #[must_use]
+    pub fn namespace(&self, inode: u32) -> String {
+        let name = self.names.get(&(NET_NAMES_NAMESPACE, inode)).cloned();
+        name.unwrap_or_else(|| format!("namespace {inode}"))
     }
 
     /// The kernel's name of a reason, or its number.
@@ -79,6 +89,8 @@ pub struct Socket {
     pub seen_ns: (u64, u64),
     /// Whether it was destroyed.
     pub is_over: bool,
+    /// Whether it is known from looks without BPF only: what happened between them was not seen.
+    pub is_from_looks: bool,
 }
 
 /// The kernel's `TCP_LISTEN`.
@@ -101,6 +113,7 @@ impl Socket {
             resets: Vec::new(),
             seen_ns: (time_ns, time_ns),
             is_over: false,
+            is_from_looks: false,
         }
     }
 
@@ -114,6 +127,21 @@ impl Socket {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(address(self.identity.peer), self.identity.peer_port)
+    }
+
+    /// Whether it was there before recording began.
+    #[must_use]
+    pub const fn was_there(&self) -> bool {
+        self.identity.flags & NET_SOCKET_WAS_THERE != 0
+    }
+
+    /// What a count that only grows has grown by: since the first look if it was there before recording
+    /// began, else in its life.
+    #[must_use]
+    pub fn grown(&self, count: impl Fn(&NetSample) -> u64) -> u64 {
+        let last = self.samples.last().map_or(0, &count);
+        let before = if self.was_there() { self.samples.first().map_or(0, &count) } else { 0 };
+        last.saturating_sub(before)
     }
 
     /// Whether it listens, or did.

@@ -33,6 +33,10 @@ pub trait Probe: Sync {
     fn is_usual(&self) -> bool {
         false
     }
+    /// Probes that run with it, since what it shows needs them.
+    fn implies(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// What a hit costs, measured; `docs/performance.md` has the command and the machine.
     fn cost(&self) -> &'static str;
 }
@@ -72,7 +76,7 @@ impl Selection {
         Self(BTreeSet::new())
     }
 
-    /// With the probe `name` as well.
+    /// With the probe `name` as well, and those that it implies.
     ///
     /// # Errors
     ///
@@ -81,6 +85,7 @@ impl Selection {
         match named(name) {
             Some(probe) if probe.is_chosen_by_name() => {
                 self.0.insert(probe.name());
+                self.0.extend(probe.implies());
                 Ok(self)
             }
             Some(probe) => Err(SelectionError::HasItsOwnOption { name: probe.name() }),
@@ -139,6 +144,8 @@ mod tests {
         assert!(usual.has("sched") && usual.has("runtime") && !usual.has("uprobe"));
         let runtime = Selection::none().with("runtime").unwrap();
         assert!(runtime.has("runtime") && !runtime.has("sched"));
+        let net = Selection::none().with("net").unwrap();
+        assert!(net.has("net") && net.has("sockets") && !net.has("sched"));
         let error = Selection::none().with("usdt").unwrap_err().to_string();
         assert!(error.ends_with("use --usdt"), "{error}");
         let error = Selection::none().with("sceds").unwrap_err().to_string();

@@ -37,6 +37,7 @@ impl Probe for Net {
             "tcp_sendmsg_locked",
             "sock_send_length",
             "sock_recv_length",
+            "inet_csk_accept",
             "iter/task_file",
             "iter/tcp",
         ]
@@ -57,6 +58,10 @@ impl Probe for Net {
             Kind::NetName,
             Kind::NetLost,
         ]
+    }
+
+    fn implies(&self) -> &'static [&'static str] {
+        &["sockets"]
     }
 
     fn cost(&self) -> &'static str {

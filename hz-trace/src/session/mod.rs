@@ -64,6 +64,12 @@ pub const DEFAULT_RING_BYTES: usize = 32 << 20;
 /// second.
 pub const DEFAULT_SAMPLE_HZ: u32 = 99;
 
+/// How often the queues of sockets are looked at by default.
+pub const DEFAULT_QUEUES_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the kernel is asked for sockets, ports and counters by default.
+pub const DEFAULT_SOCKETS_EVERY: Duration = Duration::from_secs(1);
+
 /// What to record, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -85,6 +91,12 @@ pub struct Settings {
     pub off_min: Duration,
     /// For `offcpu`: one of so many is recorded, which bounds what taking stacks costs.
     pub off_one_in: u32,
+    /// For `net`: how often the queues of sockets are looked at. With many sockets less often: a look may
+    /// take a hundredth of a CPU.
+    pub queues_every: Duration,
+    /// For `sockets`: how often the kernel is asked. With many sockets less often: to ask may take a
+    /// fiftieth of a CPU.
+    pub sockets_every: Duration,
     /// Whether stacks are unwound without frame pointers, by what files say of their functions.
     pub has_rows: bool,
     /// When to stop; `None`: when told to, or when the target ends.
@@ -113,6 +125,8 @@ impl Settings {
             sample_by: SampleBy::Clock,
             off_min: Duration::ZERO,
             off_one_in: 1,
+            queues_every: DEFAULT_QUEUES_EVERY,
+            sockets_every: DEFAULT_SOCKETS_EVERY,
             has_rows: true,
             duration: None,
             ring_bytes: DEFAULT_RING_BYTES,
@@ -188,12 +202,12 @@ fn chosen(
 ) -> Result<Vec<Box<dyn Collect>>, StartError> {
     let mut chosen: Vec<Box<dyn Collect>> = Vec::new();
     if settings.probes.has("sockets") {
-        chosen.push(Box::new(SocketsCollect::new(scope)));
+        chosen.push(Box::new(SocketsCollect::new(scope, settings.sockets_every)));
     }
     if settings.probes.has("net") {
         let processes = sched.processes();
         let processes = processes.as_ref().map(AsFd::as_fd);
-        chosen.push(Box::new(NetCollect::load(scope, processes)?));
+        chosen.push(Box::new(NetCollect::load(scope, processes, settings.queues_every)?));
     }
     chosen.extend(stacks::load(settings, scope, sched)?);
     Ok(chosen)

@@ -21,9 +21,6 @@ use std::{
 };
 use zerocopy::IntoBytes as _;
 
-/// How often the queues are looked at, if a look takes little.
-const EVERY: Duration = Duration::from_millis(100);
-
 /// A look may take one part of this many of a CPU: with many sockets looks become rare.
 const LOOK_SHARE: u32 = 100;
 
@@ -39,6 +36,7 @@ pub(super) struct NetCollect {
     net: Net,
     scope: Scope,
     namespaces: BTreeMap<u64, NetworkNamespace>,
+    every: Duration,
     next_look: Instant,
     /// Records that the ring had no room for, as far as was told, and when that was.
     told_lost: (u64, u64),
@@ -50,8 +48,10 @@ impl NetCollect {
     pub(super) fn load(
         scope: &Scope,
         processes: Option<BorrowedFd<'_>>,
+        every: Duration,
     ) -> Result<Self, StartError> {
         Ok(Self {
+            every,
             net: Net::load(scope, processes)?,
             scope: scope.clone(),
             namespaces: BTreeMap::new(),
@@ -79,7 +79,7 @@ impl NetCollect {
             }
         }
         let took = Duration::from_nanos(clock::own_thread_ns().saturating_sub(began_ns));
-        self.next_look = Instant::now() + EVERY.max(took * LOOK_SHARE);
+        self.next_look = Instant::now() + self.every.max(took * LOOK_SHARE);
     }
 
     fn drain_ring(&mut self, collector: &mut Collector) {

@@ -3,6 +3,7 @@
 mod aggregates;
 mod bpf;
 mod command;
+mod namespace_names;
 mod net;
 mod net_setup;
 pub mod netlink;
@@ -20,6 +21,7 @@ mod usdt;
 
 pub use aggregates::Aggregates;
 pub use command::{HeldCommand, RunningCommand};
+pub use namespace_names::namespace_name;
 pub use net::Net;
 pub use network_namespaces::{NetworkNamespace, add_namespaces, every_process};
 pub use process_memory::{ProcessMemory, executable};

@@ -2,7 +2,7 @@
 
 use super::{
     Scope, bpf,
-    net_setup::{choose_programs, configure, is_iterator, is_optional},
+    net_setup::{choose_programs, configure, is_iterator, is_optional, missing_function},
     network_namespaces::NetworkNamespace,
 };
 use crate::{
@@ -81,10 +81,14 @@ impl Net {
         if !types.has_tracepoint(hook) {
             return Err(StartError::NoHook { probe: NAME, hook });
         }
-        let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(refused)?;
-        let (hook, missing) = choose_programs(&mut open, &types);
-        configure(&mut open, scope, processes, &types)?;
-        let object = open.load().map_err(refused)?;
+        let load = |may_attach_functions| {
+            let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(refused)?;
+            let chosen = choose_programs(&mut open, &types, may_attach_functions);
+            configure(&mut open, scope, processes, &types)?;
+            Ok((open.load().map_err(refused)?, chosen))
+        };
+        // Some kernels refuse them only when they are loaded.
+        let (object, (hook, missing)) = load(true).or_else(|_: StartError| load(false))?;
         let waiting = Rc::default();
         let ring = ring(&object, &waiting)?;
         Ok(Self { links: Vec::new(), sampler: None, ring, waiting, object, missing, hook })
@@ -109,7 +113,7 @@ impl Net {
                 Ok(_) if is_iterator(&name) => {}
                 Ok(link) => self.links.push(link),
                 Err(_) if is_optional(&name) => {
-                    self.missing.push(format!("{name}: this kernel attaches to no functions"));
+                    self.missing.push(missing_function(&name));
                 }
                 Err(error) => return Err(refused(error)),
             }

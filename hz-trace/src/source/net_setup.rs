@@ -40,6 +40,9 @@ const OTHERS: [(&str, &str); 9] = [
 /// What sendfile called before Linux 6.5, beside [`SENDS`].
 const SENDPAGE: (&str, &str) = ("net_sendpage_function", "tcp_sendpage_locked");
 
+/// Who accepts, and when. Without it, whoever uses a connection first.
+const ACCEPT: (&str, &str) = ("net_accept_function", "inet_csk_accept");
+
 #[derive(Clone, Copy, Debug)]
 enum Hook {
     Tracepoint(&'static str),
@@ -66,9 +69,12 @@ pub(super) fn is_optional(program: &str) -> bool {
 }
 
 /// Leaves out programs whose hook this kernel lacks; the hook that sends got, and what is missing.
+///
+/// `may_attach_functions` is whether to try where there is something else instead.
 pub(super) fn choose_programs(
     open: &mut OpenObject,
     types: &KernelTypes,
+    may_attach_functions: bool,
 ) -> (&'static str, Vec<String>) {
     let mut missing = Vec::new();
     let mut wanted = vec![HOLDERS, SAMPLE];
@@ -82,6 +88,12 @@ pub(super) fn choose_programs(
     if wanted.contains(&"net_send_function") && types.has_function(function) {
         wanted.push(sendpage);
     }
+    let (accept, function) = ACCEPT;
+    if may_attach_functions && types.function_args(function).is_some() {
+        wanted.push(accept);
+    } else {
+        missing.push(missing_function(accept));
+    }
     for (program, tracepoint) in OTHERS {
         if types.has_tracepoint(tracepoint) {
             wanted.push(program);
@@ -93,8 +105,18 @@ pub(super) fn choose_programs(
         let is_wanted = wanted.iter().any(|name| program.name() == *name);
         program.set_autoload(is_wanted);
     }
-    let hook = if wanted.iter().any(|name| is_optional(name)) { "fentry" } else { "tp_btf" };
+    let is_by_function = |name: &&str| is_optional(name) && *name != accept;
+    let hook = if wanted.iter().any(is_by_function) { "fentry" } else { "tp_btf" };
     (hook, missing)
+}
+
+/// What is not known without a program on a function.
+pub(super) fn missing_function(program: &str) -> String {
+    let lacks = "this kernel attaches no programs to functions";
+    if program == ACCEPT.0 {
+        return format!("when connections are accepted: {lacks}; their first use is taken instead");
+    }
+    format!("{program}: {lacks}")
 }
 
 /// Tells the programs about the target and the kernel.
@@ -118,7 +140,7 @@ pub(super) fn configure(
         retransmit_has_error: u32::from(has("tcp_retransmit_skb", 3)),
         reset_has_reason: u32::from(has("tcp_send_reset", 3)),
         drop_has_socket: u32::from(has("kfree_skb", 4)),
-        reserved: 0,
+        accept_has_two: u32::from(types.function_args(ACCEPT.1) == Some(2)),
     };
     for mut map in open.maps_mut() {
         if map.name() == ".rodata.config" {

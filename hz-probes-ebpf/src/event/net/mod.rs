@@ -9,9 +9,9 @@ mod site;
 
 use super::Header;
 pub use queues::{
-    NET_NAME_BYTES, NET_NAMES_DROP, NET_NAMES_RESET, NET_SAMPLE_LAST, NET_SAMPLE_PERIODIC,
-    NET_WINDOW_CLOSED, NET_WINDOW_OPEN, NetCongestion, NetDrop, NetLost, NetName, NetSample,
-    NetWindow,
+    NET_NAME_BYTES, NET_NAMES_DROP, NET_NAMES_NAMESPACE, NET_NAMES_RESET, NET_SAMPLE_LAST,
+    NET_SAMPLE_PERIODIC, NET_WINDOW_CLOSED, NET_WINDOW_OPEN, NetCongestion, NetDrop, NetLost,
+    NetName, NetSample, NetWindow,
 };
 pub use site::NetSite;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -33,6 +33,9 @@ pub const NET_OWNER_SENDS: u32 = 5;
 pub const NET_OWNER_RECEIVES: u32 = 6;
 /// [`NetOwner`]: a thread accepts it.
 pub const NET_OWNER_ACCEPTS: u32 = 7;
+
+/// [`NetState::error`] of a `connect` that found no port of its own: the kernel's `EADDRNOTAVAIL`.
+pub const NET_NO_PORT: u32 = 99;
 
 /// [`NetSocket::flags`]: met while recording began, not since.
 pub const NET_SOCKET_WAS_THERE: u8 = 1;
@@ -240,7 +243,7 @@ pub struct NetState {
     pub local_port: u16,
     /// Its peer's port.
     pub peer_port: u16,
-    /// Its error, a positive `errno`; 0: none.
+    /// Its error, a positive `errno`; 0: none. A `connect` that found no port has `EADDRNOTAVAIL` (99).
     pub error: u32,
 }
 const _: () = assert!(size_of::<NetState>() == 40);

@@ -96,8 +96,14 @@ pub struct NetSample {
     pub limit: u8,
     /// The kernel's `icsk_pending`: which timer runs; 3 probes a closed window.
     pub pending: u8,
+    /// Times that a thread sent after it had received, or for the first time: for who asks, its requests,
+    /// if it does not ask again before it is answered. Since recording began.
+    pub send_bursts: u32,
+    /// Times that a thread received after it had sent, or for the first time: for who answers, its
+    /// requests. Since recording began.
+    pub receive_bursts: u32,
 }
-const _: () = assert!(size_of::<NetSample>() == 184);
+const _: () = assert!(size_of::<NetSample>() == 192);
 
 /// The congestion control changed its state.
 ///
@@ -190,18 +196,20 @@ const _: () = assert!(size_of::<NetDrop>() == 88);
 pub const NET_NAMES_DROP: u32 = 1;
 /// [`NetName::table`]: reasons of resets (`enum sk_rst_reason`).
 pub const NET_NAMES_RESET: u32 = 2;
+/// [`NetName::table`]: network namespaces, by their inode; these names hz gives.
+pub const NET_NAMES_NAMESPACE: u32 = 3;
 
-/// The running kernel's name of a number.
+/// The name of a number.
 ///
 /// # Source
 ///
-/// BTF, when recording begins.
+/// The running kernel's BTF, when recording begins; of namespaces `/run/netns` and `/proc`, when one is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NetName {
     /// `arg` is the number.
     pub header: Header,
-    /// [`NET_NAMES_DROP`] or [`NET_NAMES_RESET`].
+    /// [`NET_NAMES_DROP`], [`NET_NAMES_RESET`] or [`NET_NAMES_NAMESPACE`].
     pub table: u32,
     /// Always 0.
     pub reserved: u32,

@@ -51,4 +51,6 @@ sites! {
     Holders = 12, "net_holders";
     /// `iter/tcp`.
     Sample = 13, "net_sample";
+    /// The function `inet_csk_accept`.
+    Accept = 14, "net_accept";
 }

@@ -1,8 +1,9 @@
-//! Connections with most reason to wait, and listeners.
+//! Connections with most reason to wait.
 
+use super::life::end_of;
 use super::{
-    Again, Counted, Owner, Owners, Retransmitted, SocketWaitKind, each_retransmit, reason_name,
-    spurious_of, undone_of, waits_of_socket,
+    Again, Counted, End, Owner, Owners, Retransmitted, SocketWaitKind, each_retransmit,
+    reason_name, spurious_of, undone_of, waits_of_socket,
 };
 use crate::model::{
     Model, display_comm,
@@ -26,6 +27,8 @@ pub struct Connection {
     pub peer: String,
     /// Inode of its network namespace.
     pub netns: u32,
+    /// What that is called.
+    pub namespace: String,
     /// Its state at the end.
     pub state: &'static str,
     /// Its congestion control.
@@ -64,29 +67,11 @@ pub struct Connection {
     pub received_bytes: u64,
     /// Its error, a positive `errno`; 0: none.
     pub error: u32,
-}
-
-/// One listener.
-#[derive(Clone, Debug, Serialize)]
-pub struct Listener {
-    /// Its address.
-    pub local: String,
-    /// Inode of its network namespace.
-    pub netns: u32,
-    /// Who listens.
-    pub owner: Owner,
-    /// The most connections that waited to be accepted.
-    pub accept_queue_max: u32,
-    /// Connections it may hold.
-    pub accept_queue_limit: u32,
-    /// The most handshakes that were not finished.
-    pub syn_queue_max: u32,
-    /// Connections refused or forgotten: the kernel's `ListenDrops` of this one.
-    pub drops: u64,
-    /// SYN-ACKs sent again.
-    pub synacks: u64,
-    /// How long its accept queue was full, as far as the looks show.
-    pub full_ns: u64,
+    /// How it ended, if that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// States it entered, with when, nanoseconds since recording began.
+    pub states: Vec<(u64, &'static str)>,
 }
 
 /// The `count` connections with most reason to wait: those that waited longest, then those that sent
@@ -137,6 +122,7 @@ pub(super) fn connection(model: &Model, owners: &Owners<'_>, socket: &Socket) ->
         local: socket.local().to_string(),
         peer: socket.peer().to_string(),
         netns: socket.identity.netns,
+        namespace: model.network.namespace(socket.identity.netns),
         state: state_name(
             last.filter(|_| socket.states.is_empty()).map_or(socket.state(), |last| last.state),
         ),
@@ -160,6 +146,12 @@ pub(super) fn connection(model: &Model, owners: &Owners<'_>, socket: &Socket) ->
         sent_bytes: last.map_or(0, |sample| sample.sent_bytes),
         received_bytes: last.map_or(0, |sample| sample.received_bytes),
         error: socket.error,
+        end: end_of(socket).map(|(_, end)| end),
+        states: socket
+            .states
+            .iter()
+            .map(|(time_ns, state)| (time_ns.saturating_sub(model.start_ns), state_name(*state)))
+            .collect(),
     }
 }
 
@@ -176,7 +168,7 @@ fn queued_by(owners: &Owners<'_>, socket: &Socket) -> Vec<(Owner, u64)> {
 }
 
 /// How long `is_so` held: from each look that found it so to the next.
-fn time_with(socket: &Socket, is_so: impl Fn(&NetSample) -> bool) -> u64 {
+pub(super) fn time_with(socket: &Socket, is_so: impl Fn(&NetSample) -> bool) -> u64 {
     let pairs = socket.samples.windows(2).filter(|pair| is_so(&pair[0]));
     pairs.map(|pair| pair[1].header.time_ns.saturating_sub(pair[0].header.time_ns)).sum()
 }
@@ -199,29 +191,5 @@ pub(super) fn why_unsent(sample: &NetSample) -> &'static str {
         "pacing or the device"
     } else {
         "the device"
-    }
-}
-
-pub(super) fn listener(model: &Model, owners: &Owners<'_>, socket: &Socket) -> Listener {
-    // The last one may be of a socket that is closed already.
-    let listening = || {
-        let is_listening = |sample: &&NetSample| state_name(sample.state) == "listen";
-        socket.samples.iter().filter(is_listening)
-    };
-    let most = |of: fn(&NetSample) -> u32| listening().map(of).max().unwrap_or(0);
-    let drops = |sample: Option<&NetSample>| sample.map_or(0, |sample| u64::from(sample.drops));
-    let was_there = socket.identity.flags != 0;
-    let before = if was_there { drops(socket.samples.first()) } else { 0 };
-    Listener {
-        local: socket.local().to_string(),
-        netns: socket.identity.netns,
-        owner: owners.of_socket(socket, model.end_ns),
-        accept_queue_max: most(|sample| sample.unread_bytes),
-        accept_queue_limit: most(|sample| sample.receive_limit_bytes),
-        syn_queue_max: most(|sample| sample.syn_queue),
-        drops: drops(socket.samples.last()).saturating_sub(before),
-        synacks: socket.synacks.len() as u64,
-        // The queue holds one more than its limit (sk_acceptq_is_full).
-        full_ns: time_with(socket, |sample| sample.unread_bytes > sample.receive_limit_bytes),
     }
 }

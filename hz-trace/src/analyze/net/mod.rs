@@ -1,26 +1,41 @@
 //! Why bytes waited: what was sent again and why, what the queues held, and whose it was.
 
 mod connections;
+mod hosts;
+mod life;
+mod listeners;
+mod over;
 mod owner;
+mod pools;
+mod ports;
+mod verdict;
 mod waits;
 
-pub use connections::{Connection, Listener, worst_connections};
+pub use connections::{Connection, worst_connections};
+pub use hosts::{Device, Discipline, NamespaceUse, UdpUse};
+pub use life::End;
+pub use listeners::{Dropped, Listener};
+pub use over::{QUEUE_OVER_PCT, QueueKind, QueueOver};
 pub use owner::{Owner, Owners};
+pub use pools::Pool;
+pub use ports::PortUse;
+pub use verdict::{Setting, Verdict};
 pub use waits::{SocketWait, SocketWaitKind, waits_of_socket};
 
 use super::distribution::{Distribution, distribution};
 use crate::{
     model::{
         Model,
-        net::{Socket, address, state_name},
+        net::{Socket, address},
     },
     recording::LedgerRow,
 };
-use connections::{connection, listener};
+use connections::connection;
 use hz_probes_ebpf::net::{
-    NET_NAMES_DROP, NET_NAMES_RESET, NET_RESET_SENT, NET_RETRANSMIT_CLOSED, NET_RETRANSMIT_FAST,
-    NET_RETRANSMIT_PROBE, NET_RETRANSMIT_SLOW_START, NET_RETRANSMIT_SYN, NET_RETRANSMIT_SYNACK,
-    NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT, NetRetransmit, NetSynAck,
+    NET_NAMES_DROP, NET_NAMES_NAMESPACE, NET_NAMES_RESET, NET_RESET_SENT, NET_RETRANSMIT_CLOSED,
+    NET_RETRANSMIT_FAST, NET_RETRANSMIT_PROBE, NET_RETRANSMIT_SLOW_START, NET_RETRANSMIT_SYN,
+    NET_RETRANSMIT_SYNACK, NET_RETRANSMIT_SYNACK_ASKED, NET_RETRANSMIT_TIMEOUT, NetRetransmit,
+    NetSynAck,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,6 +54,8 @@ pub struct NetSummary {
     pub connections: usize,
     /// What was sent again, all together.
     pub retransmitted: Retransmitted,
+    /// Segments sent again as looks at sockets show it, those that events tell of as well.
+    pub retransmitted_by_looks: u64,
     /// The same by reason, in the order of [`reason_name`].
     pub by_reason: Vec<ReasonRow>,
     /// The same by peer, most segments first.
@@ -49,12 +66,32 @@ pub struct NetSummary {
     pub undone: u64,
     /// Connections with most reason to wait, the worst first.
     pub worst: Vec<Connection>,
+    /// Queues over their bar, those that were for longest first.
+    pub queues_over: Vec<QueueOver>,
+    /// That bar: the share of what a queue may hold, in percent.
+    pub queue_over_pct: u32,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// What processes open to one destination, with what is wrong with it.
+    pub pools: Vec<Pool>,
+    /// Ports in use, by where connections go.
+    pub ports: Vec<PortUse>,
+    /// Queueing disciplines that held or dropped packets.
+    pub disciplines: Vec<Discipline>,
+    /// Devices that dropped packets.
+    pub devices: Vec<Device>,
+    /// UDP sockets that held or dropped packets.
+    pub udp: Vec<UdpUse>,
+    /// What network namespaces have counted.
+    pub namespaces: Vec<NamespaceUse>,
     /// How long `connect` took, of those that succeeded.
     pub connect: Distribution,
     /// Connects that failed.
     pub connects_failed: u64,
+    /// How connections ended, and attempts to make one.
+    pub ends: Vec<Counted>,
+    /// Whether what happened to sockets was recorded; if not, all is from looks without BPF.
+    pub has_events: bool,
     /// Resets by direction and reason.
     pub resets: Vec<Counted>,
     /// Packets dropped, by the kernel's reason.
@@ -182,21 +219,35 @@ pub const fn reason_name(reason: u8) -> &'static str {
 /// Summarizes the sockets of a recording; `None` if there are none.
 #[must_use]
 pub fn summarize_net(model: &Model) -> Option<NetSummary> {
+    summarize_net_over(model, QUEUE_OVER_PCT)
+}
+
+/// The same, with queues told of from `queue_over_pct` percent of what they may hold on.
+#[must_use]
+pub fn summarize_net_over(model: &Model, queue_over_pct: u32) -> Option<NetSummary> {
     let network = &model.network;
-    if network.sockets.is_empty() {
+    if network.sockets.is_empty() && network.host.is_empty() {
         return None;
     }
     let owners = Owners::of(model);
-    let listeners = network.sockets.iter().filter(|socket| socket.is_listener());
-    let listeners = listeners.map(|socket| listener(model, &owners, socket)).collect();
-    let connects: Vec<(u64, bool)> = network.sockets.iter().filter_map(connect_of).collect();
-    let made = connects.iter().filter(|(_, is_made)| *is_made).map(|(took_ns, _)| *took_ns);
+    let connects = network.sockets.iter().flat_map(life::connects);
+    // What came while hz attached is half told.
+    let connects: Vec<life::Connect> =
+        connects.filter(|connect| connect.began_ns >= model.start_ns).collect();
+    let made = connects.iter().filter(|connect| connect.is_made).map(|connect| connect.took_ns);
+    let ends = network.sockets.iter().filter_map(life::end_of);
+    let ends = ends.filter(|(time_ns, _)| *time_ns >= model.start_ns);
     let (retransmitted, by_reason) = by_reason(&network.sockets);
     Some(NetSummary {
         target: String::new(),
         duration_ns: model.end_ns.saturating_sub(model.start_ns),
         connections: network.sockets.iter().filter(|socket| !socket.is_listener()).count(),
         retransmitted,
+        retransmitted_by_looks: network
+            .sockets
+            .iter()
+            .map(|socket| socket.grown(|sample| sample.retransmitted.into()))
+            .sum(),
         by_reason,
         by_peer: by_peer(&network.sockets),
         spurious_segments: network.sockets.iter().map(spurious_of).sum(),
@@ -205,9 +256,19 @@ pub fn summarize_net(model: &Model) -> Option<NetSummary> {
             .into_iter()
             .map(|socket| connection(model, &owners, socket))
             .collect(),
-        listeners,
+        queues_over: over::queues_over(model, &owners, queue_over_pct, LISTED),
+        queue_over_pct,
+        listeners: listeners::listeners(model, &owners),
+        pools: pools::pools(model, &owners, LISTED),
+        ports: ports::port_use(model, &owners, LISTED),
+        disciplines: hosts::disciplines(model),
+        devices: hosts::devices(model),
+        udp: hosts::udp(model, &owners),
+        namespaces: hosts::namespaces(model),
         connect: distribution(made.collect()),
-        connects_failed: connects.iter().filter(|(_, is_made)| !is_made).count() as u64,
+        connects_failed: connects.iter().filter(|connect| !connect.is_made).count() as u64,
+        ends: counted(ends.map(|(_, end)| end.words().to_owned())),
+        has_events: !network.names.keys().all(|(table, _)| *table == NET_NAMES_NAMESPACE),
         resets: resets(model),
         drops: drops(model),
         lost: network.lost.iter().map(|(_, _, count)| count).sum(),
@@ -258,22 +319,11 @@ fn by_peer(sockets: &[Socket]) -> Vec<PeerRow> {
 
 /// Segments that the peer said it had twice, while it was recorded.
 fn spurious_of(socket: &Socket) -> u64 {
-    let first = socket.samples.first().map_or(0, |sample| sample.spurious);
-    let was_there = socket.identity.flags != 0;
-    let last = socket.samples.last().map_or(0, |sample| sample.spurious);
-    u64::from(last.saturating_sub(if was_there { first } else { 0 }))
+    socket.grown(|sample| sample.spurious.into())
 }
 
 fn undone_of(socket: &Socket) -> u64 {
     socket.congestion.iter().filter(|change| change.is_undone != 0).count() as u64
-}
-
-/// How long a socket took to connect, and whether it did; `None`: it did not try.
-fn connect_of(socket: &Socket) -> Option<(u64, bool)> {
-    let place = socket.states.iter().position(|(_, state)| state_name(*state) == "syn-sent")?;
-    let (began_ns, _) = socket.states[place];
-    let (ended_ns, state) = socket.states.get(place + 1)?;
-    Some((ended_ns.saturating_sub(began_ns), state_name(*state) == "established"))
 }
 
 fn resets(model: &Model) -> Vec<Counted> {

@@ -4,7 +4,7 @@ use crate::model::{Model, TaskIndex, TaskState, ThreadIndex, net::Socket};
 use hz_probes_ebpf::net::{
     NET_OWNER_ACCEPTS, NET_OWNER_CONNECTS, NET_OWNER_HELD, NET_OWNER_LISTENS,
     NET_OWNER_OF_LISTENER, NET_OWNER_RECEIVES, NET_OWNER_SENDS, NET_RETRANSMIT_SYN,
-    NET_THREAD_QUEUED_IT, NetRetransmit,
+    NET_THREAD_QUEUED_IT, NetOwner, NetRetransmit,
 };
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -101,6 +101,19 @@ impl<'a> Owners<'a> {
         }
     }
 
+    /// A process, as looks know owners.
+    #[must_use]
+    pub fn of_process(&self, pid: u32, time_ns: u64) -> Owner {
+        self.owner((pid, pid), time_ns, how_known(NET_OWNER_HELD))
+    }
+
+    /// Who a record of a socket's owners names.
+    #[must_use]
+    pub fn of_record(&self, record: &NetOwner) -> Owner {
+        let ids = (record.header.pid, record.header.tid);
+        self.owner(ids, record.header.time_ns, how_known(record.header.arg))
+    }
+
     /// Who queued what was sent again, or else used the socket last.
     #[must_use]
     pub fn of_retransmit(&self, record: &NetRetransmit) -> Owner {
@@ -116,9 +129,7 @@ impl<'a> Owners<'a> {
     /// Who used a socket last before `time_ns`.
     #[must_use]
     pub fn of_socket(&self, socket: &Socket, time_ns: u64) -> Owner {
-        let Some(owner) = socket.owner_at(time_ns) else { return Owner::default() };
-        let ids = (owner.header.pid, owner.header.tid);
-        self.owner(ids, owner.header.time_ns, how_known(owner.header.arg))
+        socket.owner_at(time_ns).map_or_else(Owner::default, |owner| self.of_record(owner))
     }
 }
 

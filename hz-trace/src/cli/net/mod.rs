@@ -1,12 +1,15 @@
 //! `hz-trace net`.
 
+mod listeners;
+mod pools;
+mod queues;
 mod render;
 
 use super::{UsageError, record, report, say, target::TargetArgs};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hz_trace::{
-    analyze::{NetSummary, summarize_net},
+    analyze::{NetSummary, QUEUE_OVER_PCT, summarize_net_over},
     probe::Selection,
     recording::Recording,
     replay::{Range, replay},
@@ -40,6 +43,9 @@ pub(crate) struct NetArgs {
     /// Say nothing but errors while recording
     #[arg(short, long)]
     quiet: bool,
+    /// Tell of queues that hold more than this share of what they may, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100), default_value_t = QUEUE_OVER_PCT)]
+    queue_over: u32,
     /// Print JSON: the same figures, with their units in the keys
     #[arg(long)]
     json: bool,
@@ -50,19 +56,19 @@ pub(crate) struct NetArgs {
 impl NetArgs {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(path) = &self.file {
-            print(path, self.json)?;
+            print(path, &self)?;
             return Ok(ExitCode::SUCCESS);
         }
         let directory = tempfile_directory();
         let path = self.keep.clone().unwrap_or(directory);
         let probes = Selection::none().with("net").and_then(|probes| probes.with("runtime"))?;
-        let settings = self.target.settings_with(probes);
+        let settings = self.target.clone().settings_with(probes);
         if !settings.probes.has("net") {
             return Err(UsageError("--probes leaves net out".to_owned()).into());
         }
         let (recorded, outcome) = record::record(&settings, &path, self.quiet)?;
         let saved = recorded.partial().to_owned();
-        let printed = print(&saved, self.json)
+        let printed = print(&saved, &self)
             .with_context(|| format!("the recording is in {}", saved.display()));
         match &self.keep {
             Some(_) => recorded.commit().map(|_| ())?,
@@ -84,13 +90,17 @@ fn tempfile_directory() -> PathBuf {
     std::env::temp_dir().join(format!("hz-trace-net.{}.hzt", std::process::id()))
 }
 
-fn print(path: &Path, as_json: bool) -> Result<()> {
+fn print(path: &Path, args: &NetArgs) -> Result<()> {
     let recording = Recording::open(path)?;
     let replayed = replay(&recording, Range::default());
     report::warn_of_damage(path, &recording, &replayed);
-    let Some(summary) = summarize_net(&replayed.model) else {
+    let Some(summary) = summarize_net_over(&replayed.model, args.queue_over) else {
         anyhow::ensure!(
-            recording.meta.probes.iter().any(|probe| probe.starts_with("net")),
+            recording
+                .meta
+                .probes
+                .iter()
+                .any(|probe| probe.starts_with("net") || probe.starts_with("sockets")),
             "{} has no sockets: record with --probes net",
             path.display()
         );
@@ -106,7 +116,7 @@ fn print(path: &Path, as_json: bool) -> Result<()> {
         not_collected,
         ..summary
     };
-    let text = if as_json {
+    let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&summary).context("cannot write JSON")?)
     } else {
         text::showable(&render::render(&summary))

@@ -1,32 +1,71 @@
 //! What `hz-trace net` prints.
 
+use super::{listeners, pools, queues};
 use crate::cli::{report::section, table::Table};
 use hz_trace::{
-    analyze::{Connection, Listener, NetSummary, Owner, PeerRow},
+    analyze::{Connection, End, NetSummary, Owner, PeerRow},
     text,
 };
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// Peers that are listed.
 const PEERS: usize = 10;
 
+/// Where something is: said only if there is more than one network namespace.
+#[derive(Debug)]
+pub(super) struct Place {
+    is_said: bool,
+}
+
+impl Place {
+    fn of(summary: &NetSummary) -> Self {
+        let worst = summary.worst.iter().map(|row| row.netns);
+        let listeners = summary.listeners.iter().map(|row| row.netns);
+        let looked = summary.namespaces.iter().map(|row| row.netns);
+        let all: BTreeSet<u32> = worst.chain(listeners).chain(looked).collect();
+        let is_host = summary.namespaces.iter().all(|row| row.name == "host");
+        Self { is_said: all.len() > 1 || !is_host }
+    }
+
+    /// The namespace as the end of a phrase.
+    pub(super) fn within(&self, namespace: &str) -> String {
+        if self.is_said { format!(" in {namespace}") } else { String::new() }
+    }
+}
+
 /// The whole page.
 pub(super) fn render(summary: &NetSummary) -> String {
     let mut out = String::new();
+    let place = Place::of(summary);
     // Writing to a string cannot fail.
     let _ = heading(&mut out, summary);
     let _ = section(&mut out, "Sent again, by reason", &reasons(summary));
     let _ = section(&mut out, "Sent again, by peer", &peers(&summary.by_peer));
-    let _ = worst(&mut out, &summary.worst);
-    let _ = section(&mut out, "Listeners", &listeners(&summary.listeners));
+    let _ = worst(&mut out, &summary.worst, &place);
+    let _ = queues::queues_over(&mut out, summary, &place);
+    let _ = listeners::listeners(&mut out, summary, &place);
+    let _ = pools::pools(&mut out, &summary.pools, &place);
+    let _ = section(&mut out, "Ports, by destination", &pools::ports(&summary.ports, &place));
+    let _ = queues::disciplines(&mut out, summary, &place);
     let _ = section(&mut out, "Packets dropped, by the kernel's reason", &counted(&summary.drops));
+    let _ = section(&mut out, "Ends of connections", &counted(&summary.ends));
     let _ = section(&mut out, "Resets", &counted(&summary.resets));
+    let _ = section(&mut out, "Network namespaces, as the kernel counts", &namespaces(summary));
     let _ = footer(&mut out, summary);
     out
 }
 
 fn heading(out: &mut String, summary: &NetSummary) -> std::fmt::Result {
     writeln!(out, "{}", summary.target)?;
+    if !summary.has_events {
+        let connections = text::plural(summary.connections as u64, "connection");
+        let duration = text::duration(summary.duration_ns);
+        return writeln!(
+            out,
+            "{duration} · {connections} · {} sent again; from looks at sockets, without BPF",
+            text::plural(summary.retransmitted_by_looks, "segment"),
+        );
+    }
     let again = &summary.retransmitted;
     writeln!(
         out,
@@ -82,13 +121,16 @@ fn peers(rows: &[PeerRow]) -> Table {
     table
 }
 
-fn worst(out: &mut String, connections: &[Connection]) -> std::fmt::Result {
+fn worst(out: &mut String, connections: &[Connection], place: &Place) -> std::fmt::Result {
     if connections.is_empty() {
         return Ok(());
     }
     writeln!(out, "\nWorst connections")?;
     for each in connections {
-        writeln!(out, "  {} → {}  {}, {}", each.local, each.peer, each.state, each.algorithm)?;
+        let state = each.end.map_or(each.state, End::words);
+        let within = place.within(&each.namespace);
+        let algorithm = &each.algorithm;
+        writeln!(out, "  {} → {}{within}  {state}, {algorithm}", each.local, each.peer)?;
         writeln!(out, "      of {}", owner(&each.owner))?;
         if each.retransmitted.segments > 0 {
             writeln!(out, "      {}", again(each))?;
@@ -139,7 +181,7 @@ fn queues(each: &Connection) -> String {
 }
 
 /// An owner in words: process, thread, task, and how that is known.
-fn owner(owner: &Owner) -> String {
+pub(super) fn owner(owner: &Owner) -> String {
     if owner.pid == 0 {
         return "nobody that was seen".to_owned();
     }
@@ -154,28 +196,30 @@ fn owner(owner: &Owner) -> String {
     words
 }
 
-fn listeners(rows: &[Listener]) -> Table {
-    let columns = [
-        "ADDRESS",
-        "OF",
-        ">QUEUED",
-        ">LIMIT",
-        ">FULL FOR",
-        ">SYN QUEUE",
+fn namespaces(summary: &NetSummary) -> Table {
+    let mut table = Table::new(&[
+        "NAMESPACE",
+        ">OPENED",
+        ">A SECOND",
+        ">TAKEN",
+        ">FAILED",
+        ">SENT AGAIN",
+        ">OVERFLOWS",
         ">DROPS",
-        ">SYN-ACKS AGAIN",
-    ];
-    let mut table = Table::new(&columns);
-    for row in rows {
+        ">UDP DROPS",
+    ]);
+    for row in &summary.namespaces {
+        let seconds = row.looked_ns.max(1) as f64 / 1e9;
         table.row(vec![
-            row.local.clone(),
-            owner(&row.owner),
-            text::count(row.accept_queue_max.into()),
-            text::count(row.accept_queue_limit.into()),
-            text::duration(row.full_ns),
-            text::count(row.syn_queue_max.into()),
-            text::count(row.drops),
-            text::count(row.synacks),
+            row.name.clone(),
+            text::count(row.opened),
+            format!("{:.1}", row.opened as f64 / seconds),
+            text::count(row.taken),
+            text::count(row.failed),
+            text::count(row.retransmitted_segments),
+            text::count(row.listen_overflows),
+            text::count(row.listen_drops),
+            text::count(row.udp_receive_drops),
         ]);
     }
     table

@@ -2,6 +2,7 @@
 
 mod lives;
 mod net;
+mod net_host;
 mod program;
 mod runtimes;
 mod stacks;
@@ -97,7 +98,11 @@ impl Folder {
     /// taken as happening when the one before it did.
     pub fn fold(&mut self, event: &Event) {
         self.model.records += 1;
-        if self.fold_runtime(event) || self.fold_net(event) || self.fold_stacks(event) {
+        if self.fold_runtime(event)
+            || self.fold_net(event)
+            || self.fold_stacks(event)
+            || self.fold_net_host(event)
+        {
             return;
         }
         let time_ns = event.header().time_ns;

@@ -50,7 +50,7 @@ impl Folder {
     }
 
     /// The socket `cookie`, which has a record of `time_ns`.
-    fn socket(&mut self, cookie: u64, time_ns: u64) -> &mut Socket {
+    pub(super) fn socket(&mut self, cookie: u64, time_ns: u64) -> &mut Socket {
         let sockets = &mut self.model.network.sockets;
         let index = *self.net.by_cookie.entry(cookie).or_insert_with(|| {
             sockets.push(Socket::new(cookie, time_ns));
@@ -62,9 +62,22 @@ impl Folder {
         socket
     }
 
+    /// The socket `cookie`, if a record has named it.
+    pub(super) fn socket_if_known(&self, cookie: u64) -> Option<&Socket> {
+        let index = self.net.by_cookie.get(&cookie)?;
+        self.model.network.sockets.get(index.0 as usize)
+    }
+
     fn net_socket(&mut self, record: &NetSocket) {
         let socket = self.socket(record.cookie, record.header.time_ns);
-        socket.identity = *record;
+        if socket.is_from_looks {
+            // From here on all is told, and better.
+            let was_there = socket.identity.flags;
+            *socket = Socket::new(record.cookie, socket.seen_ns.0);
+            socket.identity.flags = was_there;
+        }
+        let flags = socket.identity.flags | record.flags;
+        socket.identity = NetSocket { flags, ..*record };
         if record.header.pid != 0 {
             socket.owners.push(NetOwner { header: record.header, cookie: record.cookie });
         }
@@ -86,7 +99,7 @@ impl Folder {
         }
     }
 
-    fn net_sample(&mut self, record: &NetSample) {
+    pub(super) fn net_sample(&mut self, record: &NetSample) {
         let socket = self.socket(record.cookie, record.header.time_ns);
         if record.header.arg == NET_SAMPLE_LAST {
             socket.is_over = true;
