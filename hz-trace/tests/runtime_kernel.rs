@@ -11,6 +11,7 @@ mod workload;
 use hz_probes_ebpf::{Kind, runtime::RuntimeEvent};
 use hz_trace::{
     decode::Event,
+    export::{About, EXPORTERS, Subject},
     recording::{LedgerRow, Recording, State},
     session::{Settings, TargetSpec},
     source::{RuntimeMemory, RuntimeReader, every_kind},
@@ -221,4 +222,26 @@ fn no_lease_is_left_when_a_recording_ends() {
     drop(readers);
     workload.ask("wait off");
     workload.end();
+}
+
+#[test]
+#[ignore = "needs CAP_BPF"]
+fn with_no_target_every_ring_is_recorded_and_a_lone_one_is_what_the_picture_opens_on() {
+    let _alone = alone();
+    let mut workload = Workload::start();
+    let pid = workload.pid();
+    let (recorded, workload) = record_while(&Settings::new(TargetSpec::WholeSystem), move || {
+        workload.ask("poll 1000");
+        workload
+    });
+    workload.end();
+    let found: BTreeSet<u32> = recorded.model.runtimes.iter().map(|runtime| runtime.pid).collect();
+    assert!(found.contains(&pid), "{found:?}");
+    let target = recorded.recording.meta.target.to_string();
+    let about = About { target, ..About::default() };
+    let mut svg = Vec::new();
+    EXPORTERS[0].export(&Subject::new(&recorded.model, &about), &mut svg).unwrap();
+    let opens = format!("opens on pid {pid}, the only one with tasks");
+    // Others on this machine may have tasks as well.
+    assert_eq!(String::from_utf8(svg).unwrap().contains(&opens), found.len() == 1, "{found:?}");
 }

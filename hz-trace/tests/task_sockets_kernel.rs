@@ -33,7 +33,7 @@ use std::{
 const BYTES: usize = 16 << 20;
 
 /// How long the reader stops, and how long the link loses all.
-const STOPPED: Duration = Duration::from_millis(400);
+const STOPPED: Duration = Duration::from_millis(600);
 const LOSES: Duration = Duration::from_millis(500);
 
 fn settings() -> Settings {

@@ -8,14 +8,14 @@ use hz_probes_ebpf::{
     net::{NET_RETRANSMIT_TIMEOUT, NetRetransmit, NetSocket, NetWindow},
     runtime::{
         IO_READ, IO_WRITE, POLL_PENDING, POLL_READY, RuntimeEvent, SpawnSite, TEXT_BYTES, Text,
-        WAKE_CHANNEL, WAKE_IO,
+        WAKE_CHANNEL, WAKE_IO, WAKE_TIMER,
     },
 };
 use hz_trace::{
     analyze::{POLL_OVER_NS, SocketWaitKind, Spent, TaskSummary, summarize_tasks},
     decode::Event,
     export::{About, EXPORTERS, Subject},
-    model::{Folder, Model},
+    model::{Folder, Model, TaskState, Why},
 };
 
 const PID: u32 = 4_711;
@@ -197,6 +197,25 @@ fn a_wait_for_a_socket_names_it_and_says_what_it_waited_for() {
              the peer's closed window"
         )
     );
+}
+
+#[test]
+fn a_task_that_waits_for_several_things_was_idle_for_the_one_that_ended_it() {
+    let mut story = Story::new();
+    story.tell(10, Kind::TaskSpawn, 1, (1, 0, 2));
+    for (from_ms, arg, cookie, cause) in
+        [(20, 0, 0, WAKE_TIMER), (40, 7, UPLOAD, WAKE_IO), (60, 8, FETCH, WAKE_IO)]
+    {
+        story.tell(from_ms, Kind::PollBegin, 1, (0, 0, 2));
+        // hyper reads beside whatever its service waits for.
+        story.tell(from_ms, Kind::IoWaitBegin, 1, (7, UPLOAD, IO_READ));
+        story.tell(from_ms + 1, Kind::PollEnd, 1, (0, 0, POLL_PENDING));
+        story.tell(from_ms + 11, Kind::TaskWake, 1, (arg, cookie, cause));
+    }
+    let model = story.0.finish(100 * MS);
+    let idle = model.tasks[0].tiles().filter(|tile| tile.span.state == TaskState::Idle);
+    let whys: Vec<Why> = idle.map(|tile| tile.span.why).collect();
+    assert_eq!(whys, [Why::Timer, Why::Read, Why::File]);
 }
 
 #[test]

@@ -91,6 +91,60 @@ fn queues_steals_and_wake_ups_are_drawn_and_say_what_they_are() {
     assert_eq!(svg.matches("class=\"wake\"").count(), arrows.len());
 }
 
+/// Numbers of seven bits a byte in base 64.
+fn numbers(text: &str) -> Vec<u64> {
+    let digit = |each: u8| match each {
+        b'A'..=b'Z' => each - b'A',
+        b'a'..=b'z' => each - b'a' + 26,
+        b'0'..=b'9' => each - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text.bytes().filter(|each| *each != b'=').map(digit).collect();
+    let bits = digits.iter().flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1));
+    let bits: Vec<u8> = bits.collect();
+    let bytes = bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit));
+    let (mut numbers, mut number, mut shift) = (Vec::new(), 0, 0);
+    for byte in bytes {
+        number |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            numbers.push(number);
+            (number, shift) = (0, 0);
+        }
+    }
+    numbers
+}
+
+#[test]
+fn whoever_has_a_cpu_is_the_task_that_its_thread_polls() {
+    let model = model(400);
+    let svg = svg(&model, "pid 4711");
+    let data = data(&svg);
+    assert_eq!(data["resolution"], 0, "every piece is one run");
+    let mut on_cpu_ns = 0;
+    for lane in lanes(&data, "cpu") {
+        let mut pieces = numbers(lane["pieces"].as_str().unwrap()).into_iter();
+        while let Some(head) = pieces.next() {
+            if head & 3 == 2 {
+                let name = actor_name(&data, &Value::from(pieces.next().unwrap()));
+                on_cpu_ns += if name.contains(" (task ") { head >> 2 } else { 0 };
+            }
+        }
+    }
+    let tasks = hz_trace::analyze::summarize_tasks(&model, u64::MAX).unwrap();
+    assert!(on_cpu_ns > 0, "tasks ran");
+    assert_eq!(on_cpu_ns, tasks.in_polls.on_cpu_ns);
+    let colours: std::collections::BTreeSet<&str> = data["actors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|actor| actor[2].as_str().is_some_and(|name| name.contains(" (task ")))
+        .map(|actor| actor[3].as_str().unwrap())
+        .collect();
+    assert!(colours.len() > 3, "{colours:?}");
+}
+
 #[test]
 fn a_picture_of_the_whole_system_opens_on_the_only_process_with_tasks_and_says_so() {
     let model = model(3_000);

@@ -169,13 +169,17 @@ impl TaskSpan {
         if self.why.names_an_object() { Some(ObjectIndex(self.subject)) } else { None }
     }
 
-    /// A wait that did not say for what was for what ended it.
+    /// A wait was for what ended it: a task may wait for several things, and says one of them or
+    /// none. Of the file that it said it says more than what woke it.
     pub(super) const fn learn(&mut self, cause: Reason) {
         let tells = matches!(
             cause.why,
             Why::File | Why::Timer | Why::Channel | Why::Lock | Why::Join | Why::Blocking
         );
-        if tells && matches!(self.why, Why::Unknown) {
+        let is_same_file = matches!(cause.why, Why::File)
+            && self.why.names_an_object()
+            && self.subject == cause.subject;
+        if tells && !is_same_file {
             self.set_reason(cause);
         }
     }
