@@ -28,6 +28,10 @@
 /* include/linux/timer.h: the CPU that a timer is queued on. */
 #define TIMER_CPUMASK 0x0003ffff
 
+/* include/linux/netdevice.h: the driver, its byte limit or a reset has stopped the queue. */
+#define QUEUE_IS_STOPPED 7
+
+#define BPF_MAP_TYPE_LRU_HASH	9
 #define BPF_MAP_TYPE_SK_STORAGE 24
 #define BPF_F_CLONE		(1U << 9)
 #define BPF_SK_STORAGE_CREATE	1
@@ -163,11 +167,31 @@ struct request_sock {
 	struct timer_list rsk_timer;
 };
 
+struct net_device;
+
+struct netdev_queue {
+	struct net_device *dev;
+	struct Qdisc *qdisc;
+	unsigned long state;
+};
+
 struct net_device {
 	possible_net_t nd_net;
+	int ifindex;
+	char name[16];
+	struct netdev_queue *_tx;
+};
+
+struct Qdisc {
+	void *enqueue;
+};
+
+struct skb_shared_info {
+	unsigned short gso_size;
 };
 
 struct sk_buff {
+	struct sk_buff *next;
 	struct net_device *dev;
 	struct sock *sk;
 	char cb[48];
@@ -175,7 +199,10 @@ struct sk_buff {
 	__be16 protocol;
 	__u16 transport_header;
 	__u16 network_header;
+	__u16 queue_mapping;
+	unsigned int end;
 	unsigned char *head;
+	unsigned char *data;
 };
 
 struct tcp_skb_cb {

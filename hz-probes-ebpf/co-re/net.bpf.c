@@ -12,5 +12,6 @@
 #include "net_retransmit.h"
 #include "net_drops.h"
 #include "net_sample.h"
+#include "net_sojourn.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -4,12 +4,13 @@ use anyhow::{Context, Result};
 use hz_probes_ebpf::{Kind, Site, UsdtSite, net::NetSite};
 use std::{fmt::Write as _, fs, path::Path};
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "aggregate.rs",
     "config.rs",
     "event/mod.rs",
     "event/net/mod.rs",
     "event/net/queues.rs",
+    "event/net/sojourn.rs",
     "event/sched.rs",
     "event/usdt.rs",
     "loss.rs",
@@ -40,7 +41,7 @@ pub(crate) fn write_header(path: &Path) -> Result<()> {
 }
 
 /// Structs that no C function mentions, so that cbindgen would leave them out.
-const RECORDS: [&str; 30] = [
+const RECORDS: [&str; 32] = [
     "AggregateConfig",
     "CpuTotals",
     "Exec",
@@ -55,10 +56,12 @@ const RECORDS: [&str; 30] = [
     "NetConfig",
     "NetDrop",
     "NetOwner",
+    "NetQueued",
     "NetReset",
     "NetRetransmit",
     "NetSample",
     "NetSocket",
+    "NetSojourn",
     "NetState",
     "NetSynAck",
     "NetWindow",

@@ -93,6 +93,7 @@ macro_rules! kinds {
             pub(super) use super::runtime::{RuntimeFound, RuntimeLost, RuntimeThread, SpawnSite, Stack, TaskEntry, Text};
             pub(super) use super::runtime::{RuntimeEvent as TaskSpawn, RuntimeEvent as TaskWake, RuntimeEvent as PollBegin, RuntimeEvent as PollEnd, RuntimeEvent as TaskEnd, RuntimeEvent as IoWaitBegin, RuntimeEvent as IoWaitEnd, RuntimeEvent as Steal, RuntimeEvent as QueueDepth, RuntimeEvent as Park, RuntimeEvent as Unpark, RuntimeEvent as TimerFired, RuntimeEvent as BlockingQueued, RuntimeEvent as BlockingBegin, RuntimeEvent as BlockingEnd, RuntimeEvent as BufferTaken, RuntimeEvent as BufferReturned, RuntimeEvent as AllocSampled, RuntimeEvent as FreeSampled, RuntimeEvent as RequestBegin, RuntimeEvent as RequestEnd, RuntimeEvent as SpanBegin, RuntimeEvent as SpanEnd, RuntimeEvent as Mark};
             pub(super) use super::net::{NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetReset, NetRetransmit, NetSample, NetSocket, NetState, NetSynAck, NetWindow};
+            pub(super) use super::net::{NetQueued, NetSojourn, NetSojournPart};
             pub(super) use super::net_host::{HostDevice, HostPorts, HostQueue, HostSocket, HostUnix, NetCounters};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
             pub(super) use super::{CpuSample, MappedFile, Mapping, OffCpu, StackTrace};
@@ -216,6 +217,12 @@ kinds! {
     NetName = 74, "net_name";
     /// Records of sockets that were lost: [`net::NetLost`].
     NetLost = 75, "net_lost";
+    /// How long packets waited for a device: [`net::NetSojourn`].
+    NetSojourn = 76, "net_sojourn";
+    /// Buckets of that: [`net::NetSojournPart`].
+    NetSojournPart = 77, "net_sojourn_part";
+    /// How long packets of a socket waited for a device: [`net::NetQueued`].
+    NetQueued = 78, "net_queued";
     /// A socket as it was: [`net_host::HostSocket`].
     HostSocket = 80, "host_socket";
     /// Connections from one address to another, counted: [`net_host::HostPorts`].

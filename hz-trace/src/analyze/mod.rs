@@ -29,10 +29,10 @@ pub use joined::{IoWait, SocketCause, SocketIdle, SocketWaits};
 pub use leaks::{Parked, TasksOverTime};
 pub use live::{Awaited, Group, GroupKey, Growing, Growth, LiveTask, Names, groups, parked_groups};
 pub use net::{
-    Connection, Counted, Device, Discipline, Dropped, End, Listener, NamespaceUse, NetSummary,
-    Owner, Owners, PeerRow, Pool, PortUse, QUEUE_OVER_PCT, QueueKind, QueueOver, ReasonRow,
-    Retransmitted, Setting, SocketWait, SocketWaitKind, UdpUse, Verdict, reason_name,
-    summarize_net, summarize_net_over, waits_of_socket, worst_connections,
+    Connection, Counted, Device, DeviceWaits, Discipline, Dropped, End, Listener, NamespaceUse,
+    NetSummary, Owner, Owners, PeerRow, Pool, PortUse, QUEUE_OVER_PCT, QueueKind, QueueOver,
+    QueuedPackets, ReasonRow, Retransmitted, Setting, SocketWait, SocketWaitKind, UdpUse, Verdict,
+    reason_name, summarize_net, summarize_net_over, waits_of_socket, worst_connections,
 };
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use program::{

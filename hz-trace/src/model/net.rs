@@ -1,8 +1,8 @@
 //! Sockets: what they are, whose, and what happened to them.
 
 use hz_probes_ebpf::net::{
-    NET_NAMES_NAMESPACE, NET_SOCKET_WAS_THERE, NetCongestion, NetDrop, NetOwner, NetReset,
-    NetRetransmit, NetSample, NetSocket, NetSynAck,
+    NET_NAMES_NAMESPACE, NET_SOCKET_WAS_THERE, NetCongestion, NetDrop, NetOwner, NetQueued,
+    NetReset, NetRetransmit, NetSample, NetSocket, NetSojourn, NetSynAck,
 };
 use rustc_hash::FxHashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,6 +16,8 @@ pub struct SocketIndex(pub u32);
 pub struct Network {
     /// Every socket that a record named, in the order of appearance.
     pub sockets: Vec<Socket>,
+    /// How long packets waited for devices.
+    pub queues: Vec<QueueWaits>,
     /// Packets that were dropped.
     pub drops: Vec<NetDrop>,
     /// What the recorded kernel calls its reasons, by table and number.
@@ -49,6 +51,15 @@ impl Network {
     pub fn name(&self, table: u32, number: u32) -> String {
         self.names.get(&(table, number)).cloned().unwrap_or_else(|| format!("reason {number}"))
     }
+}
+
+/// How long packets waited for a device, in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueWaits {
+    /// Their number and the longest wait.
+    pub told: NetSojourn,
+    /// The histogram, as [`bucket_of`](hz_probes_ebpf::aggregate::bucket_of) numbers it.
+    pub buckets: Vec<u64>,
 }
 
 /// A time during which a peer took no data.
@@ -85,6 +96,8 @@ pub struct Socket {
     pub congestion: Vec<NetCongestion>,
     /// Resets.
     pub resets: Vec<NetReset>,
+    /// How long its packets waited for a device; `None`: none did.
+    pub queued: Option<NetQueued>,
     /// When its first and last record was, nanoseconds of `CLOCK_MONOTONIC`.
     pub seen_ns: (u64, u64),
     /// Whether it was destroyed.
@@ -111,6 +124,7 @@ impl Socket {
             closed_windows: Vec::new(),
             congestion: Vec::new(),
             resets: Vec::new(),
+            queued: None,
             seen_ns: (time_ns, time_ns),
             is_over: false,
             is_from_looks: false,

@@ -38,6 +38,10 @@ impl Probe for Net {
             "sock_send_length",
             "sock_recv_length",
             "inet_csk_accept",
+            "net_dev_queue",
+            "qdisc_enqueue",
+            "qdisc_dequeue",
+            "net_dev_start_xmit",
             "iter/task_file",
             "iter/tcp",
         ]
@@ -57,6 +61,9 @@ impl Probe for Net {
             Kind::NetDrop,
             Kind::NetName,
             Kind::NetLost,
+            Kind::NetSojourn,
+            Kind::NetSojournPart,
+            Kind::NetQueued,
         ]
     }
 

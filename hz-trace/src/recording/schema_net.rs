@@ -4,8 +4,8 @@ use super::schema::{Field, fields};
 use hz_probes_ebpf::{
     Kind,
     net::{
-        NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetReset, NetRetransmit, NetSample,
-        NetSocket, NetState, NetSynAck, NetWindow,
+        NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetQueued, NetReset, NetRetransmit,
+        NetSample, NetSocket, NetSojourn, NetSojournPart, NetState, NetSynAck, NetWindow,
     },
 };
 
@@ -47,6 +47,15 @@ pub(super) fn own_fields(kind: Kind) -> Vec<Field> {
         }
         Kind::NetLost => {
             fields!(NetLost: since_ns = "ns", count = "count")
+        }
+        Kind::NetSojourn => {
+            fields!(NetSojourn: netns = "inode", device = "number", name = "text", packets = "count", bypassed = "count", split = "count", unmatched = "count", came = "count", total_ns = "ns", max_ns = "ns", max_time_ns = "ns", max_cookie = "socket", stops = "count")
+        }
+        Kind::NetSojournPart => {
+            fields!(NetSojournPart: netns = "inode", device = "number", counts = "counts")
+        }
+        Kind::NetQueued => {
+            fields!(NetQueued: cookie = "socket", packets = "count", total_ns = "ns", max_ns = "ns", max_time_ns = "ns")
         }
         kind => super::schema_net_host::own_fields(kind),
     }

@@ -127,6 +127,7 @@ impl Collect for NetCollect {
 
     fn each_second(&mut self, collector: &mut Collector) {
         self.find_namespaces();
+        self.net.sojourns(|record| collector.push(STREAM_NET_HOST, record));
         self.tell_lost(collector);
     }
 
@@ -137,6 +138,8 @@ impl Collect for NetCollect {
     fn end(&mut self, collector: &mut Collector) {
         self.look(collector);
         self.drain_ring(collector);
+        self.net.sojourns(|record| collector.push(STREAM_NET_HOST, record));
+        self.net.queued(|record| collector.push(STREAM_NET_HOST, record));
         self.tell_lost(collector);
     }
 

@@ -6,6 +6,7 @@ mod command;
 mod namespace_names;
 mod net;
 mod net_setup;
+mod net_sojourn;
 pub mod netlink;
 mod network_namespaces;
 mod process_memory;

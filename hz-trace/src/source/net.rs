@@ -165,12 +165,15 @@ impl Net {
         waiting.ends.clear();
     }
 
+    pub(super) fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
+        self.object.maps().find(|map| map.name() == name)
+    }
+
     /// One site's counters, all CPUs together.
     #[must_use]
     pub fn row(&self, site: NetSite) -> Loss {
         let mut sum = Loss::default();
-        let map = self.object.maps().find(|map| map.name() == "LEDGER");
-        let found = map.and_then(|map| {
+        let found = self.map("LEDGER").and_then(|map| {
             map.lookup_percpu(&(site as u32).to_ne_bytes(), MapFlags::ANY).ok().flatten()
         });
         for cpu in found.unwrap_or_default() {

@@ -37,6 +37,14 @@ const OTHERS: [(&str, &str); 9] = [
     ("net_drop", "kfree_skb"),
 ];
 
+/// Programs that together say how long packets wait in queueing disciplines: all of them or none.
+const SOJOURN: [(&str, &str); 4] = [
+    ("net_queue", "net_dev_queue"),
+    ("net_enqueued", "qdisc_enqueue"),
+    ("net_dequeue", "qdisc_dequeue"),
+    ("net_bypass", "net_dev_start_xmit"),
+];
+
 /// What sendfile called before Linux 6.5, beside [`SENDS`].
 const SENDPAGE: (&str, &str) = ("net_sendpage_function", "tcp_sendpage_locked");
 
@@ -100,6 +108,11 @@ pub(super) fn choose_programs(
         } else {
             missing.push(format!("{tracepoint}: this kernel has no such tracepoint"));
         }
+    }
+    if SOJOURN.iter().all(|(_, tracepoint)| types.has_tracepoint(tracepoint)) {
+        wanted.extend(SOJOURN.map(|(program, _)| program));
+    } else {
+        missing.push("waits of packets in queueing disciplines: needs Linux 5.15".to_owned());
     }
     for mut program in open.progs_mut() {
         let is_wanted = wanted.iter().any(|name| program.name() == *name);

@@ -6,6 +6,7 @@
 
 mod queues;
 mod site;
+mod sojourn;
 
 use super::Header;
 pub use queues::{
@@ -14,6 +15,7 @@ pub use queues::{
     NetName, NetSample, NetWindow,
 };
 pub use site::NetSite;
+pub use sojourn::{NET_SOJOURN_PART, NetQueued, NetSojourn, NetSojournPart};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of the name of a congestion control, the closing NUL included; the kernel's `TCP_CA_NAME_MAX`.

@@ -53,4 +53,17 @@ sites! {
     Sample = 13, "net_sample";
     /// The function `inet_csk_accept`.
     Accept = 14, "net_accept";
+    /// A packet that goes to a queueing discipline: noted.
+    Queue = 15, "net_queue";
+    /// Packets that a queueing discipline gives to its device: added up.
+    Dequeue = 16, "net_dequeue";
 }
+
+/// A site's number is its place in the ledger, which has as many rows as there are sites.
+const _: () = {
+    let mut place = 0;
+    while place < NetSite::ALL.len() {
+        assert!(NetSite::ALL[place] as usize == place);
+        place += 1;
+    }
+};

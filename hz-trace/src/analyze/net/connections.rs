@@ -2,8 +2,8 @@
 
 use super::life::end_of;
 use super::{
-    Again, Counted, End, Owner, Owners, Retransmitted, SocketWaitKind, each_retransmit,
-    reason_name, spurious_of, undone_of, waits_of_socket,
+    Again, Counted, End, Owner, Owners, QueuedPackets, Retransmitted, SocketWaitKind,
+    each_retransmit, reason_name, sojourn::queued_packets, spurious_of, undone_of, waits_of_socket,
 };
 use crate::model::{
     Model, display_comm,
@@ -65,6 +65,9 @@ pub struct Connection {
     pub sent_bytes: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// How long its packets waited to be given to a device; `None`: none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<QueuedPackets>,
     /// Its error, a positive `errno`; 0: none.
     pub error: u32,
     /// How it ended, if that was seen.
@@ -145,6 +148,7 @@ pub(super) fn connection(model: &Model, owners: &Owners<'_>, socket: &Socket) ->
         limited_by: limited_by(socket),
         sent_bytes: last.map_or(0, |sample| sample.sent_bytes),
         received_bytes: last.map_or(0, |sample| sample.received_bytes),
+        queued: queued_packets(socket),
         error: socket.error,
         end: end_of(socket).map(|(_, end)| end),
         states: socket

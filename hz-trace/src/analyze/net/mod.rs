@@ -8,6 +8,7 @@ mod over;
 mod owner;
 mod pools;
 mod ports;
+mod sojourn;
 mod verdict;
 mod waits;
 
@@ -19,6 +20,7 @@ pub use over::{QUEUE_OVER_PCT, QueueKind, QueueOver};
 pub use owner::{Owner, Owners};
 pub use pools::Pool;
 pub use ports::PortUse;
+pub use sojourn::{DeviceWaits, QueuedPackets};
 pub use verdict::{Setting, Verdict};
 pub use waits::{SocketWait, SocketWaitKind, waits_of_socket};
 
@@ -38,6 +40,7 @@ use hz_probes_ebpf::net::{
     NetSynAck,
 };
 use serde::Serialize;
+use sojourn::device_waits;
 use std::collections::BTreeMap;
 
 /// Connections that are listed.
@@ -94,6 +97,8 @@ pub struct NetSummary {
     pub has_events: bool,
     /// Resets by direction and reason.
     pub resets: Vec<Counted>,
+    /// Devices that packets waited for, the longest waits first.
+    pub device_waits: Vec<DeviceWaits>,
     /// Packets dropped, by the kernel's reason.
     pub drops: Vec<Counted>,
     /// Records that were lost.
@@ -270,6 +275,7 @@ pub fn summarize_net_over(model: &Model, queue_over_pct: u32) -> Option<NetSumma
         ends: counted(ends.map(|(_, end)| end.words().to_owned())),
         has_events: !network.names.keys().all(|(table, _)| *table == NET_NAMES_NAMESPACE),
         resets: resets(model),
+        device_waits: device_waits(network),
         drops: drops(model),
         lost: network.lost.iter().map(|(_, _, count)| count).sum(),
         ledger: Vec::new(),

@@ -65,6 +65,42 @@ pub(super) fn disciplines(
     section(out, "UDP sockets", &udp(summary, place))
 }
 
+/// How long packets waited for devices.
+pub(super) fn device_waits(
+    out: &mut String,
+    summary: &NetSummary,
+    place: &Place,
+) -> std::fmt::Result {
+    let columns = [
+        "DEVICE",
+        ">PACKETS",
+        ">WENT PAST",
+        ">CUT",
+        ">P50",
+        ">P99",
+        ">LONGEST",
+        ">DRIVER STOPPED",
+        ">UNKNOWN",
+        "LONGEST OF",
+    ];
+    let mut table = Table::new(&columns);
+    for row in &summary.device_waits {
+        table.row(vec![
+            format!("{}{}", row.device, place.within(&row.namespace)),
+            text::count(row.packets),
+            text::count(row.bypassed),
+            text::count(row.split),
+            text::duration(row.p50_ns),
+            text::duration(row.p99_ns),
+            text::duration(row.max_ns),
+            text::count(row.stops),
+            text::count(row.unmatched),
+            row.max_of.clone().unwrap_or_default(),
+        ]);
+    }
+    section(out, "Packets that waited for a device", &table)
+}
+
 fn devices(summary: &NetSummary, place: &Place) -> Table {
     let mut table =
         Table::new(&["DEVICE", ">RECEIVED", ">SENT", ">ERRORS RECEIVED", ">ERRORS SENT"]);

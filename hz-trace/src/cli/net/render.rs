@@ -47,6 +47,7 @@ pub(super) fn render(summary: &NetSummary) -> String {
     let _ = pools::pools(&mut out, &summary.pools, &place);
     let _ = section(&mut out, "Ports, by destination", &pools::ports(&summary.ports, &place));
     let _ = queues::disciplines(&mut out, summary, &place);
+    let _ = queues::device_waits(&mut out, summary, &place);
     let _ = section(&mut out, "Packets dropped, by the kernel's reason", &counted(&summary.drops));
     let _ = section(&mut out, "Ends of connections", &counted(&summary.ends));
     let _ = section(&mut out, "Resets", &counted(&summary.resets));
@@ -173,6 +174,10 @@ fn queues(each: &Connection) -> String {
     );
     if let Some(limit) = each.limited_by.first() {
         let _ = write!(line, "; not sent because of {}", limit.what);
+    }
+    if let Some(queued) = each.queued {
+        let (mean, max) = (text::duration(queued.mean_ns), text::duration(queued.max_ns));
+        let _ = write!(line, "; packets waited {mean} for the device, up to {max}");
     }
     if each.unread_ns > 0 {
         let _ = write!(line, "; left unread for {}", text::duration(each.unread_ns));

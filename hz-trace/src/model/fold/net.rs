@@ -3,11 +3,14 @@
 use super::Folder;
 use crate::{
     decode::Event,
-    model::net::{ClosedWindow, Socket, SocketIndex},
+    model::net::{ClosedWindow, QueueWaits, Socket, SocketIndex},
 };
-use hz_probes_ebpf::net::{
-    NET_SAMPLE_LAST, NET_WINDOW_CLOSED, NetName, NetOwner, NetSample, NetSocket, NetState,
-    NetWindow,
+use hz_probes_ebpf::{
+    aggregate::BUCKETS,
+    net::{
+        NET_SAMPLE_LAST, NET_SOJOURN_PART, NET_WINDOW_CLOSED, NetName, NetOwner, NetSample,
+        NetSocket, NetSojourn, NetSojournPart, NetState, NetWindow,
+    },
 };
 use rustc_hash::FxHashMap;
 
@@ -44,9 +47,34 @@ impl Folder {
                 let until_ns = record.header.time_ns;
                 self.model.network.lost.push((record.since_ns, until_ns, record.count));
             }
+            Event::NetSojourn(record) => self.net_queue(record.netns, record.device).told = *record,
+            Event::NetSojournPart(record) => self.net_sojourn_part(record),
+            Event::NetQueued(record) => {
+                self.socket(record.cookie, record.header.time_ns).queued = Some(*record);
+            }
             _ => return false,
         }
         true
+    }
+
+    /// The waits for a device.
+    fn net_queue(&mut self, netns: u32, device: u32) -> &mut QueueWaits {
+        let queues = &mut self.model.network.queues;
+        let is_it = |queue: &QueueWaits| (queue.told.netns, queue.told.device) == (netns, device);
+        let place = queues.iter().position(is_it).unwrap_or_else(|| {
+            let told = NetSojourn { netns, device, ..NetSojourn::default() };
+            queues.push(QueueWaits { told, buckets: vec![0; BUCKETS] });
+            queues.len() - 1
+        });
+        &mut queues[place]
+    }
+
+    fn net_sojourn_part(&mut self, record: &NetSojournPart) {
+        let buckets = &mut self.net_queue(record.netns, record.device).buckets;
+        let first = record.header.arg as usize;
+        if let Some(part) = buckets.get_mut(first..first.saturating_add(NET_SOJOURN_PART)) {
+            part.copy_from_slice(&record.counts);
+        }
     }
 
     /// The socket `cookie`, which has a record of `time_ns`.
