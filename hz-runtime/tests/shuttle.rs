@@ -360,6 +360,21 @@ fn timers_are_not_early_and_none_is_forgotten() {
     });
 }
 
+/// Nobody watches over anybody any more, and a timer comes from a thread that is no worker.
+#[test]
+fn a_timer_wakes_a_worker_that_sleeps_without_limit() {
+    explore(|runtime, _| {
+        runtime.block_on(runtime.spawn(async {})).unwrap();
+        for _ in 0..40 {
+            pass(Duration::from_millis(2));
+            thread::yield_now();
+        }
+        for _ in 0..2 {
+            runtime.block_on(sleep(Duration::from_micros(10)));
+        }
+    });
+}
+
 #[test]
 fn a_runtime_that_is_dropped_in_the_middle_ends_everything() {
     explore(|runtime, token| {

@@ -5,7 +5,7 @@ use shuttle::rand::{Rng, thread_rng};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How much passes between two looks.
-const STEP_NS: u64 = 100;
+const STEP_NS: u64 = 1_000;
 
 /// One time for all programs of a process: that it does not begin anew does no harm.
 static NOW_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
