@@ -67,7 +67,9 @@ pub(crate) fn record_while<T: Send + 'static>(
     let file = fs::File::create(&path).expect("a temporary file");
     let mut observer = InBackground { work: Some(work), running: None, result: None };
     let outcome = session::record(settings, file, &mut observer).expect("recording works here");
-    let result = observer.result.expect("the workload has ended");
+    // A recording ends with its target, too, which is before the workload has ended if that ends it.
+    let running = observer.running.map(|running| running.join().expect("the workload succeeds"));
+    let result = observer.result.or(running).expect("it was run");
     (read(outcome, &path, directory), result)
 }
 
