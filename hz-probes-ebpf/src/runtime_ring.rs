@@ -20,11 +20,11 @@
 //! **Directory slots** are guarded by a seqlock: `seq` is odd while the identity changes. The second
 //! line changes without it, a word at a time. A slot whose task is 0 is free.
 //!
-//! **Leases**: a reader takes a slot by compare-and-swap of `pid` from 0, writes `start_ticks`,
+//! **Leases**: a reader takes a slot by compare-and-swap of `pid` from 0, writes `reader`, `start_ticks`,
 //! `kinds` and last `deadline_ns` (release), adds 1 to [`RingPage::leases_changed`] and wakes its
 //! futex; then it moves the deadline on, at least each second, by compare-and-swap from what it
-//! wrote or found last: 0 there, or another's `pid`, means that the lease is over, and that it must
-//! take another. To end it, it moves the deadline to 0 in the same way, stores 0 into `kinds` and last
+//! wrote or found last: 0 there, or another's `pid` or `reader`, means that the lease is over, and
+//! that it must take another (and that the deadline there is not its own to go on from). To end it, it moves the deadline to 0 in the same way, stores 0 into `kinds` and last
 //! `pid`, and wakes the futex. The runtime
 //! turns on what the live leases ask for, ends those whose deadline has passed (0 into
 //! `deadline_ns` by compare-and-swap, then `kinds`, then `pid`) and moves deadlines that are further
@@ -52,6 +52,8 @@ pub const CLOCK_PAIRS: usize = 64;
 pub const LEASE_MAX_NS: u64 = 1_500_000_000;
 /// What of [`DirectorySlot::state`] is `TASK_*`.
 pub const STATE_MASK: u64 = 0xff;
+/// What of [`DirectorySlot::state`] says which of the tasks it is that have had the slot.
+pub const TURN_MASK: u64 = 0xffff_ff00;
 /// The wire number of the kind that bit 0 of every kind mask is.
 pub const FIRST_RUNTIME_KIND: u16 = 16;
 /// A ring record that says who writes from here on: `arg` is the worker, `value` the thread id in
@@ -151,8 +153,8 @@ const _: () = assert!(size_of::<RingPage>() == 4096);
 pub struct Lease {
     /// The reader's process id; 0: free.
     pub pid: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Tells the reader from others in its process: a number that it chooses.
+    pub reader: u32,
     /// Start of the reader's process, clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,
     /// Kinds that it wants: bit `kind − 16`.
@@ -236,8 +238,8 @@ pub struct DirectorySlot {
     pub name: u32,
     /// Always 0.
     pub unused: [u64; 2],
-    /// `TASK_*` in the lowest 8 bits; then 24 bits of the writer's, to be masked off; the worker in
-    /// the upper half.
+    /// `TASK_*` in the lowest 8 bits; then 24 bits that change from task to task; the worker in the
+    /// upper half.
     pub state: u64,
     /// Polls so far.
     pub polls: u64,
@@ -247,10 +249,20 @@ pub struct DirectorySlot {
     pub wait: u64,
     /// What it waits for.
     pub wait_value: u64,
+    /// The last poll in which it was woken: what [`woken_in_poll`] says of it.
+    pub woken: u64,
     /// Always 0.
-    pub idle: [u64; 3],
+    pub idle: [u64; 2],
 }
 const _: () = assert!(size_of::<DirectorySlot>() == 128);
+
+/// What [`DirectorySlot::woken`] is after a wake-up in poll `polls` of the task whose state it is, or any
+/// other of its states. A task that is idle after that poll is ready in truth: whoever wakes it does
+/// not stop its poll, whose end is one store that sees nobody.
+#[must_use]
+pub const fn woken_in_poll(state: u64, polls: u64) -> u64 {
+    state & TURN_MASK | polls << 32
+}
 
 /// A text.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -3,14 +3,11 @@
 use super::atomic::{Ordering, fence};
 use super::words::TaskWords;
 use hz_probes_ebpf::runtime::{NO_WORKER, TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_UNKNOWN};
-use hz_probes_ebpf::runtime_ring::STATE_MASK;
+use hz_probes_ebpf::runtime_ring::{STATE_MASK, TURN_MASK, woken_in_poll};
 
-/// In a state word: the task was woken while it was being polled.
-const WOKEN: u64 = 1 << 8;
-/// In a state word: which of the tasks that have had the slot. It keeps a wake-up that comes late
-/// from changing the next task's state.
-const TURN: u64 = 0xffff_fe00;
-const TURN_SHIFT: u32 = 9;
+/// Where in a state word it says which of the tasks it is that have had the slot. That keeps a wake-up
+/// that comes late from changing the next task's state.
+const TURN_SHIFT: u32 = TURN_MASK.trailing_zeros();
 
 /// What does not change while a task lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +40,7 @@ impl TaskWords {
         self.last_poll.store(0, Ordering::Relaxed);
         self.wait.store(u64::from(WAIT_UNKNOWN), Ordering::Relaxed);
         self.wait_value.store(0, Ordering::Relaxed);
-        let state = word(TASK_IDLE, NO_WORKER) | u64::from(turn) << TURN_SHIFT & TURN;
+        let state = word(TASK_IDLE, NO_WORKER) | u64::from(turn) << TURN_SHIFT & TURN_MASK;
         // Release, and after the task: whoever wakes by this state knows whose it is.
         self.state.store(state, Ordering::Release);
         self.seq.store(changing.wrapping_add(1), Ordering::Release);
@@ -58,30 +55,27 @@ impl TaskWords {
     /// The task is being polled by `worker`, for the `polls`th time, since `stamp`.
     #[inline]
     pub(super) fn poll_begins(&self, worker: u32, polls: u64, stamp: u64) {
-        self.set(TASK_POLLING, worker);
         self.polls.store(polls, Ordering::Relaxed);
         self.last_poll.store(stamp, Ordering::Relaxed);
+        self.set(TASK_POLLING, worker);
     }
 
-    /// The poll is over and the task waits, unless it was woken meanwhile.
-    ///
-    /// A wake-up between the load and the store is not seen here, and the task is called idle until
-    /// its next poll: to see it would cost each poll an exchange. In this crate's executor there is none,
-    /// since a task that is woken in its poll is marked after it.
+    /// The poll is over and the task waits, unless it was woken meanwhile: then `woken` says so, and
+    /// nothing of that is looked at here. To see a wake-up that comes just now would cost each poll an exchange.
     #[inline]
     pub(super) fn poll_pends(&self, worker: u32, has_told: bool) {
         if !has_told {
             self.wait.store(u64::from(WAIT_UNKNOWN), Ordering::Relaxed);
         }
-        let is_woken = self.state.load(Ordering::Relaxed) & WOKEN != 0;
-        self.set(if is_woken { TASK_READY } else { TASK_IDLE }, worker);
+        self.set(TASK_IDLE, worker);
     }
 
     /// The task, whose poller this is, goes into `state`.
     #[inline]
     pub(super) fn set(&self, state: u32, worker: u32) {
-        let turn = self.state.load(Ordering::Relaxed) & TURN;
-        self.state.store(word(state, worker) | turn, Ordering::Relaxed);
+        let turn = self.state.load(Ordering::Relaxed) & TURN_MASK;
+        // Release: whoever wakes it in a poll knows which one.
+        self.state.store(word(state, worker) | turn, Ordering::Release);
     }
 
     /// `task` was woken, if it is still the one that is here.
@@ -91,13 +85,19 @@ impl TaskWords {
         if self.task.load(Ordering::Relaxed) != task {
             return;
         }
-        let new = match (state & STATE_MASK) as u32 {
-            TASK_IDLE => state & !STATE_MASK | u64::from(TASK_READY),
-            TASK_POLLING => state | WOKEN,
-            _ => return,
-        };
-        // If it fails, the task has moved on by itself, or is gone.
-        let _ = self.state.compare_exchange(state, new, Ordering::Relaxed, Ordering::Relaxed);
+        match (state & STATE_MASK) as u32 {
+            TASK_IDLE => {
+                let ready = state & !STATE_MASK | u64::from(TASK_READY);
+                // If it fails, the task has moved on by itself, or is gone.
+                let order = (Ordering::Relaxed, Ordering::Relaxed);
+                let _ = self.state.compare_exchange(state, ready, order.0, order.1);
+            }
+            TASK_POLLING => {
+                let polls = self.polls.load(Ordering::Relaxed);
+                self.woken.store(woken_in_poll(state, polls), Ordering::Relaxed);
+            }
+            _ => {}
+        }
     }
 
     /// The task was woken, says who alone may have it polled: it is still the one that is here, and what it does
@@ -105,7 +105,7 @@ impl TaskWords {
     #[inline]
     pub(super) fn scheduled(&self) {
         let state = self.state.load(Ordering::Relaxed);
-        let state = state & !(STATE_MASK | WOKEN) | u64::from(TASK_READY);
+        let state = state & !STATE_MASK | u64::from(TASK_READY);
         self.state.store(state, Ordering::Relaxed);
     }
 
@@ -114,12 +114,18 @@ impl TaskWords {
         let state = self.state.load(Ordering::Acquire);
         let wait = self.wait.load(Ordering::Relaxed);
         let value = self.wait_value.load(Ordering::Relaxed);
+        let polls = self.polls.load(Ordering::Relaxed);
+        let is_woken = self.woken.load(Ordering::Relaxed) == woken_in_poll(state, polls);
         // After the rest: if it is still there, all of it was its.
         fence(Ordering::Acquire);
         let is_its = self.task.load(Ordering::Relaxed) == task;
         let halves = |word: u64| (word as u32, (word >> 32) as u32);
         let (what, arg) = halves(wait);
-        is_its.then(|| ((state & STATE_MASK) as u32, halves(state).1, (what, arg, value)))
+        let name = match (state & STATE_MASK) as u32 {
+            TASK_IDLE if polls > 0 && is_woken => TASK_READY,
+            name => name,
+        };
+        is_its.then(|| (name, halves(state).1, (what, arg, value)))
     }
 
     /// The task waits for this.

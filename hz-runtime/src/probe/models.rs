@@ -12,8 +12,9 @@ use super::ring::Ring;
 use super::slots::FreeSlots;
 use super::taken::Taken;
 use super::words::{LeaseWords, RecordWords, TaskWords};
-use hz_probes_ebpf::runtime::{TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_TIMER};
-use hz_probes_ebpf::runtime_ring::{LEASE_MAX_NS, STATE_MASK};
+use hz_probes_ebpf::runtime::{TASK_IDLE, TASK_READY, WAIT_TIMER};
+use hz_probes_ebpf::runtime_ring::LEASE_MAX_NS;
+use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
@@ -142,6 +143,7 @@ fn task_words() -> TaskWords {
         last_poll: word(),
         wait: word(),
         wait_value: word(),
+        woken: word(),
         idle: std::array::from_fn(|_| word()),
     }
 }
@@ -175,8 +177,8 @@ fn beside_the_next_task(act: impl Fn(&TaskWords) + Sync + Send + Copy + 'static)
         // Loom may order an exchange of task 1's state behind the store of task 2's, which cannot be:
         // what counts is that no state of task 2 was made.
         let state = words.state.load(Relaxed);
-        let is_second = state >> 9 & 0xff == 2;
-        let state = (state & STATE_MASK) as u32;
+        let is_second = state >> 8 & 0xff == 2;
+        let Some((state, ..)) = words.look(2) else { unreachable!("task 2 is there") };
         assert!(!is_second || state == TASK_IDLE, "nobody woke task 2: {state}");
     });
 }
@@ -211,26 +213,40 @@ fn what_a_task_waits_for_is_not_what_the_next_one_does() {
     });
 }
 
-/// At the very end of a poll it may be missed: see `poll_pends`.
 #[test]
-fn a_task_that_is_woken_before_its_poll_ends_is_ready_after_it() {
+fn a_task_that_is_woken_in_its_poll_or_after_it_is_ready() {
     model(3, || {
         let words = Arc::new(task_words());
         enter(&words, 1);
-        words.set(TASK_POLLING, 0);
-        let is_woken = Arc::new(half());
+        words.poll_begins(0, 1, 1);
         let waker = thread::spawn({
-            let (words, is_woken) = (Arc::clone(&words), Arc::clone(&is_woken));
-            move || {
-                words.woken(1);
-                is_woken.store(1, Release);
-            }
+            let words = Arc::clone(&words);
+            move || words.woken(1)
         });
-        let is_woken = is_woken.load(Acquire) == 1;
         words.poll_pends(0, false);
-        let state = words.state.load(Relaxed) & STATE_MASK;
-        assert!(!is_woken || state as u32 == TASK_READY, "the directory says that it waits");
         waker.join().unwrap();
+        let state = words.look(1).map(|(state, ..)| state);
+        assert_eq!(state, Some(TASK_READY), "the directory says that it waits");
+    });
+}
+
+/// What woke it in one poll says nothing of the next.
+#[test]
+fn a_task_that_waits_after_its_next_poll_waits() {
+    model(3, || {
+        let words = Arc::new(task_words());
+        enter(&words, 1);
+        words.poll_begins(0, 1, 1);
+        let waker = thread::spawn({
+            let words = Arc::clone(&words);
+            move || words.woken(1)
+        });
+        words.poll_pends(0, false);
+        waker.join().unwrap();
+        words.poll_begins(0, 2, 2);
+        words.poll_pends(0, false);
+        let state = words.look(1).map(|(state, ..)| state);
+        assert_eq!(state, Some(TASK_IDLE), "nobody has woken it since");
     });
 }
 
@@ -253,40 +269,101 @@ fn the_cause_that_is_noted_is_one_of_those_that_there_were() {
     });
 }
 
+/// Free slots, and for each what its holder does with it: loom finds two that do it at once, and a holder
+/// that need not see what the one before did.
+struct Slots {
+    free: FreeSlots,
+    held: [UnsafeCell<u32>; 4],
+}
+
+impl Slots {
+    /// Two chains, none used yet.
+    fn new() -> Arc<Self> {
+        let held = std::array::from_fn(|_| UnsafeCell::new(0));
+        Arc::new(Self { free: FreeSlots::new(4), held })
+    }
+
+    /// Takes a chain and writes to its slots.
+    fn take(&self) -> Vec<u32> {
+        let mut mine = Vec::new();
+        self.free.take(|slot| mine.push(slot));
+        self.write(&mine);
+        mine
+    }
+
+    fn write(&self, mine: &[u32]) {
+        for slot in mine {
+            self.held[*slot as usize].with_mut(|uses| {
+                // SAFETY: whoever took the slot is the only one who has it, which is what loom checks.
+                unsafe { *uses += 1 };
+            });
+        }
+    }
+
+    fn give(&self, mine: &[u32]) {
+        self.write(mine);
+        self.free.give(mine);
+    }
+
+    /// Every slot comes out once more.
+    fn check(&self) {
+        let mut all: Vec<u32> = std::iter::from_fn(|| Some(self.take()))
+            .take_while(|chain| !chain.is_empty())
+            .flatten()
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3]);
+    }
+}
+
 #[test]
-fn a_free_slot_has_one_taker() {
+fn fresh_slots_and_those_that_come_back_have_one_taker() {
     model(3, || {
-        let free = Arc::new(FreeSlots::new(2));
-        let held = Arc::new([half(), half()]);
-        free.give(&[0]);
-        free.give(&[1]);
-        let take_and_give = |free: &FreeSlots, held: &[AtomicU32; 2]| {
-            let mut mine = Vec::new();
-            free.take(|slot| mine.push(slot));
-            for slot in &mine {
-                assert_eq!(held[*slot as usize].swap(1, Relaxed), 0, "slot {slot} has two holders");
-            }
-            for slot in &mine {
-                held[*slot as usize].store(0, Relaxed);
-            }
-            free.give(&mine);
-        };
+        let slots = Slots::new();
         let other = thread::spawn({
-            let (free, held) = (Arc::clone(&free), Arc::clone(&held));
+            let slots = Arc::clone(&slots);
             move || {
-                take_and_give(&free, &held);
-                take_and_give(&free, &held);
+                let mine = slots.take();
+                slots.give(&mine);
+                let again = slots.take();
+                slots.give(&again);
             }
         });
-        take_and_give(&free, &held);
+        let mine = slots.take();
+        slots.give(&mine[..1]);
+        slots.give(&mine[1..]);
         other.join().unwrap();
+        slots.check();
+    });
+}
+
+/// One looks at the first chain and is held up; meanwhile another takes both and gives the first
+/// back: it is the first again, and what was behind it is not.
+#[test]
+fn a_chain_that_is_first_again_is_not_taken_for_the_stack_of_before() {
+    model(3, || {
+        let slots = Slots::new();
+        let chains = [slots.take(), slots.take()];
+        chains.iter().for_each(|chain| slots.give(chain));
+        let other = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || {
+                let (first, second) = (slots.take(), slots.take());
+                slots.give(&first);
+                slots.give(&second);
+            }
+        });
+        let mine = slots.take();
+        slots.give(&mine);
+        other.join().unwrap();
+        slots.check();
     });
 }
 
 fn leases<const N: usize>() -> Arc<[LeaseWords; N]> {
     Arc::new(std::array::from_fn(|_| LeaseWords {
         pid: half(),
-        reserved: half(),
+        reader: half(),
         start_ticks: word(),
         kinds: word(),
         deadline_ns: word(),
@@ -303,18 +380,34 @@ fn swept(leases: &[LeaseWords], claims: &mut Claims, now_ns: u64) -> (u64, u32) 
 /// A reader that holds a lease.
 struct Reader {
     pid: u32,
+    number: u32,
     place: usize,
     deadline_ns: u64,
 }
 
 impl Reader {
     fn claim(leases: &[LeaseWords], pid: u32, kinds: u64, deadline_ns: u64) -> Option<Self> {
+        Self::claim_as((pid, 1), leases, kinds, deadline_ns)
+    }
+
+    /// Reader `number` of process `pid`.
+    fn claim_as(
+        (pid, number): (u32, u32),
+        leases: &[LeaseWords],
+        kinds: u64,
+        deadline_ns: u64,
+    ) -> Option<Self> {
         let claimed =
             |lease: &LeaseWords| lease.pid.compare_exchange(0, pid, AcqRel, Relaxed).is_ok();
         let place = leases.iter().position(claimed)?;
+        leases[place].reader.store(number, Relaxed);
         leases[place].kinds.store(kinds, Release);
         leases[place].deadline_ns.store(deadline_ns, Release);
-        Some(Self { pid, place, deadline_ns })
+        Some(Self { pid, number, place, deadline_ns })
+    }
+
+    fn is_own(&self, lease: &LeaseWords) -> bool {
+        lease.pid.load(Acquire) == self.pid && lease.reader.load(Acquire) == self.number
     }
 
     /// Moves the deadline on; false: the lease is over.
@@ -324,10 +417,8 @@ impl Reader {
             match word.compare_exchange(self.deadline_ns, deadline_ns, AcqRel, Acquire) {
                 Ok(_) => return true,
                 Err(0) => return false,
-                Err(moved_ns) => self.deadline_ns = moved_ns,
-            }
-            if leases[self.place].pid.load(Acquire) != self.pid {
-                return false;
+                Err(moved_ns) if self.is_own(&leases[self.place]) => self.deadline_ns = moved_ns,
+                Err(_) => return false,
             }
         }
     }
@@ -421,6 +512,25 @@ fn a_lease_that_is_given_back_when_it_is_over_stays_the_next_readers() {
         let live = swept(&*leases, &mut claims, 12);
         let expected = if is_next { (2, 1) } else { (0, 0) };
         assert_eq!(live, expected);
+    });
+}
+
+/// As the last one, and the next reader is of the same process.
+#[test]
+fn a_reader_tells_its_lease_from_that_of_another_in_its_process() {
+    model(3, || {
+        let leases = leases::<1>();
+        let mut late = Reader::claim_as((1, 1), &*leases, 1, 10).expect("there is room");
+        swept(&*leases, &mut Claims::default(), 11);
+        let next = thread::spawn({
+            let leases = Arc::clone(&leases);
+            move || Reader::claim_as((1, 2), &*leases, 2, 100).expect("it is free")
+        });
+        assert!(!late.renew(&*leases, 200), "it took the other's for its own");
+        let mut next = next.join().unwrap();
+        assert!(!late.release(&*leases), "it gave the other's back");
+        assert!(next.renew(&*leases, 300));
+        assert_eq!(swept(&*leases, &mut Claims::default(), 12), (2, 1));
     });
 }
 

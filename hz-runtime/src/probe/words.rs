@@ -48,7 +48,7 @@ pub(super) struct Page {
 #[derive(Debug)]
 pub(super) struct LeaseWords {
     pub(super) pid: AtomicU32,
-    pub(super) reserved: AtomicU32,
+    pub(super) reader: AtomicU32,
     pub(super) start_ticks: AtomicU64,
     pub(super) kinds: AtomicU64,
     pub(super) deadline_ns: AtomicU64,
@@ -98,7 +98,8 @@ pub(super) struct TaskWords {
     pub(super) last_poll: AtomicU64,
     pub(super) wait: AtomicU64,
     pub(super) wait_value: AtomicU64,
-    pub(super) idle: [AtomicU64; 3],
+    pub(super) woken: AtomicU64,
+    pub(super) idle: [AtomicU64; 2],
 }
 
 /// As `TextSlot`.
@@ -156,11 +157,11 @@ mod checks {
         stacks_offset stacks_slots stacks_used kinds flight_kinds offered_kinds alloc_mean_bytes
         clock_error_ns directory_overflow ringless_events table_overflow leases_changed
         pairs_written);
-    same_layout!(LeaseWords, Lease: pid reserved start_ticks kinds deadline_ns unused);
+    same_layout!(LeaseWords, Lease: pid reader start_ticks kinds deadline_ns unused);
     same_layout!(PairWords, ClockPair: stamp monotonic_ns);
     same_layout!(HeaderWords, RingHeader: head pad owner_tid worker owner_from reserved);
     same_layout!(TaskWords, DirectorySlot: seq site task parent spawned future priority name unused
-        state polls last_poll wait wait_value idle);
+        state polls last_poll wait wait_value woken idle);
     same_layout!(TextWords, TextSlot: bytes text);
     same_layout!(SiteWords, SiteSlot: name file line column future future_bytes reserved);
     same_layout!(StackWords, StackSlot: frames is_cut addresses hash);

@@ -3,8 +3,8 @@
 use super::{clock::Clock, layout::Layout, map::Map};
 use hz_probes_ebpf::{
     Header, Kind,
-    runtime::{TASK_DONE, TaskEntry},
-    runtime_ring::{DirectorySlot, STATE_MASK},
+    runtime::{TASK_DONE, TASK_IDLE, TASK_READY, TaskEntry},
+    runtime_ring::{DirectorySlot, STATE_MASK, woken_in_poll},
 };
 use std::{
     mem::offset_of,
@@ -38,6 +38,18 @@ struct Words {
     last_poll: u64,
     wait: u64,
     wait_value: u64,
+    woken: u64,
+}
+
+impl Words {
+    /// `TASK_*`.
+    fn state(&self) -> u32 {
+        let is_woken = self.polls > 0 && self.woken == woken_in_poll(self.state, self.polls);
+        match low(self.state & STATE_MASK).min(TASK_DONE) {
+            TASK_IDLE if is_woken => TASK_READY,
+            state => state,
+        }
+    }
 }
 
 /// Reads every slot; `pid` goes into the entries.
@@ -94,6 +106,7 @@ fn words(map: &Map, at: u64) -> Words {
         last_poll: word(offset_of!(DirectorySlot, last_poll)),
         wait: word(offset_of!(DirectorySlot, wait)),
         wait_value: word(offset_of!(DirectorySlot, wait_value)),
+        woken: word(offset_of!(DirectorySlot, woken)),
     }
 }
 
@@ -117,7 +130,7 @@ fn entry(words: &Words, header: Header, clock: &Clock) -> TaskEntry {
         wait_value: words.wait_value,
         waits_for: low(words.wait),
         wait_arg: high(words.wait),
-        state: low(words.state & STATE_MASK).min(TASK_DONE),
+        state: words.state(),
         priority: words.priority,
         worker: high(words.state),
         name: words.name,

@@ -8,9 +8,13 @@ use super::{
 use crate::host::clock::monotonic_ns;
 use hz_probes_ebpf::runtime_ring::{LEASE_MAX_NS, LEASES, Lease as Slot};
 use rustix::thread::futex;
-use std::{mem::offset_of, sync::atomic::Ordering};
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 const PID: u64 = offset_of!(Slot, pid) as u64;
+const READER: u64 = offset_of!(Slot, reader) as u64;
 const START_TICKS: u64 = offset_of!(Slot, start_ticks) as u64;
 const KINDS: u64 = offset_of!(Slot, kinds) as u64;
 const DEADLINE_NS: u64 = offset_of!(Slot, deadline_ns) as u64;
@@ -22,12 +26,16 @@ const RENEWED_NS: u64 = 200_000_000;
 /// Tries to replace a deadline that the process keeps moving.
 const TRIES: u32 = 8;
 
+/// Numbers of this process's leases, by which it tells its readers apart.
+static NEXT_READER: AtomicU32 = AtomicU32::new(1);
+
 /// A lease that is held. It must be given back with [`Lease::release`]; the runtime takes it back
 /// from a reader that was killed.
 #[derive(Debug)]
 pub(super) struct Lease {
     at: u64,
     pid: u32,
+    reader: u32,
     kinds: u64,
     /// The deadline that was written or found last.
     deadline_ns: u64,
@@ -49,7 +57,8 @@ impl Lease {
             let Some(slot) = map.half(at + PID) else { break };
             match slot.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    let mut lease = Self { at, pid, kinds, deadline_ns: 0, renewed_ns: 0 };
+                    let reader = NEXT_READER.fetch_add(1, Ordering::Relaxed);
+                    let mut lease = Self { at, pid, reader, kinds, deadline_ns: 0, renewed_ns: 0 };
                     lease.write(map);
                     return Ok(lease);
                 }
@@ -94,18 +103,27 @@ impl Lease {
             match word.compare_exchange(known_ns, new_ns, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(0) => return false,
-                Err(found_ns) => self.deadline_ns = found_ns,
-            }
-            if map.load_half(self.at + PID) != self.pid {
-                return false;
+                // Whoever wrote this deadline had written its number before.
+                Err(found_ns) if self.is_own(map) => self.deadline_ns = found_ns,
+                // Not to be known: it would pass for one's own the next time.
+                Err(_) => return false,
             }
         }
         false
     }
 
+    /// Whether the place is still this reader's.
+    fn is_own(&self, map: &Map) -> bool {
+        let holder = [PID, READER].map(|word| map.load_half(self.at + word));
+        holder == [self.pid, self.reader]
+    }
+
     fn write(&mut self, map: &Map) {
         let now_ns = monotonic_ns();
         self.deadline_ns = now_ns.saturating_add(LEASE_MAX_NS);
+        if let Some(reader) = map.half(self.at + READER) {
+            reader.store(self.reader, Ordering::Relaxed);
+        }
         store(map, self.at + START_TICKS, own_start_ticks());
         store(map, self.at + KINDS, self.kinds);
         store(map, self.at + DEADLINE_NS, self.deadline_ns);

@@ -7,9 +7,10 @@ use crate::{
 };
 use hz_probes_ebpf::{
     Kind,
-    runtime::{NO_WORKER, TASK_IDLE, WAIT_READ},
+    runtime::{NO_WORKER, TASK_IDLE, TASK_READY, WAIT_READ},
     runtime_ring::{
         CLOCK_TSC, DirectorySlot, LEASE_MAX_NS, LEASES, RING_MAGIC, RingPage, RingSlot, SiteSlot,
+        woken_in_poll,
     },
 };
 use proptest::prelude::*;
@@ -213,6 +214,49 @@ fn a_lease_is_claimed_renewed_and_given_back() {
     drop(reader);
     assert_eq!(writer.lease(0), (0, 0, 0));
     assert_eq!(writer.leases_changed(), 3);
+}
+
+#[test]
+fn a_reader_does_not_take_the_lease_of_another_in_its_process_for_its_own() {
+    let writer = Writer::new(1, 8);
+    let mut late = RuntimeReader::new(writer.open().unwrap(), 0b001).unwrap();
+    // The runtime took it back, and another reader of this process has it now.
+    writer.clear_lease(0);
+    let other = RuntimeReader::new(writer.open().unwrap(), 0b100).unwrap();
+    assert_eq!(writer.lease(0).1, 0b100);
+    let start = monotonic_ns();
+    while writer.lease(1).0 == 0 {
+        assert!(monotonic_ns() - start < 20_000_000_000, "never renewed");
+        drained(&mut late);
+    }
+    assert_eq!((writer.lease(0).1, writer.lease(1).1), (0b100, 0b001));
+    let others_ns = writer.lease(0).2;
+    drop(late);
+    assert_eq!(writer.lease(0).2, others_ns, "it gave the other's back");
+    drop(other);
+    assert_eq!(writer.lease(0), (0, 0, 0));
+}
+
+#[test]
+fn a_task_that_was_woken_in_the_poll_that_is_over_is_ready() {
+    let writer = Writer::new(1, 8);
+    let at = writer.page.directory_offset;
+    let idle = u64::from(TASK_IDLE) | 7 << 8;
+    for (polls, woken, state) in [
+        (0, 0, TASK_IDLE),
+        (5, woken_in_poll(idle, 5), TASK_READY),
+        (6, woken_in_poll(idle, 5), TASK_IDLE),
+        // The task before had the slot then.
+        (5, woken_in_poll(6 << 8, 5), TASK_IDLE),
+    ] {
+        writer.set_word(at + offset_of!(DirectorySlot, task) as u64, 3);
+        writer.set_word(at + offset_of!(DirectorySlot, state) as u64, idle);
+        writer.set_word(at + offset_of!(DirectorySlot, polls) as u64, polls);
+        writer.set_word(at + offset_of!(DirectorySlot, woken) as u64, woken);
+        writer.set_half(offset_of!(RingPage, directory_used), 1);
+        let tasks = writer.open().unwrap().tasks();
+        assert_eq!(tasks.entries[0].state, state, "after {polls} polls");
+    }
 }
 
 #[test]
