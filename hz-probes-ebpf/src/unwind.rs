@@ -21,6 +21,8 @@ pub struct StackConfig {
     pub cgroup_id: u64,
     /// Times off a CPU that are shorter are not told, nanoseconds.
     pub off_min_ns: u64,
+    /// Bytes of allocations between two samples, in the mean; at least 1.
+    pub heap_mean_bytes: u64,
     /// Depth of the control group below the root of its hierarchy.
     pub cgroup_level: u32,
     /// `FILTER_ALL`, `FILTER_PIDS` or `FILTER_CGROUP`.
@@ -58,7 +60,7 @@ pub struct StackConfig {
     /// known.
     pub interrupts: [u64; 2],
 }
-const _: () = assert!(size_of::<StackConfig>() == 96);
+const _: () = assert!(size_of::<StackConfig>() == 104);
 
 /// Executable memory of a process.
 #[derive(

@@ -7,9 +7,13 @@
 //! | `wait on`, `wait off` | waits until polls are recorded, or no longer | `ok` |
 //! | `poll N` | two workers poll a task N times each, as fast as they can | `ok` |
 //! | `rate N SECONDS` | two workers record N events a second together | how many |
+//! | `burn MS` | two workers run a task `busy`, a millisecond a poll | `ok` |
+//! | `rest MS` | two workers sleep in a task `sleepy`, 5 ms a poll | `ok` |
+//! | `leak N BYTES` | a task `hoarder` keeps N allocations of so many bytes, and frees as many | `ok` |
 //! | `fork` | a child that has inherited the same memory, and ends with its parent | its process id |
 //! | `exec` | becomes the same program again | |
 
+use hz_runtime::alloc::{MEAN_VARIABLE, SampledAllocator, prepare};
 use hz_runtime::probe::{
     Kind, Operation, Spawn, TaskProbe, Wait, is_on, start, waiting, worker_started, worker_tick,
 };
@@ -28,11 +32,18 @@ const WORKERS: u32 = 2;
 /// Events that are written between two looks at the clock.
 const BURST: u64 = 100;
 
+#[global_allocator]
+static ALLOCATOR: SampledAllocator = SampledAllocator::system();
+
 fn main() -> io::Result<()> {
     start(2).map_err(io::Error::other)?;
+    // Only when a test wants samples.
+    if std::env::var_os(MEAN_VARIABLE).is_some() {
+        prepare().map_err(io::Error::other)?;
+    }
     worker_started(0);
     say(std::process::id())?;
-    let mut tasks = Vec::new();
+    let (mut tasks, mut kept) = (Vec::new(), Vec::new());
     for line in io::stdin().lock().lines() {
         let line = line?;
         let mut words = line.split_whitespace();
@@ -41,13 +52,16 @@ fn main() -> io::Result<()> {
         match command {
             "spawn" => spawn(&mut tasks, number()),
             "wait" => wait(line.ends_with("on")),
-            "poll" => _ = on_workers(|task| poll_often(task, line_number(&line))),
+            "poll" => _ = on_workers("busy", |task| poll_often(task, number_of(&line, 1))),
             "rate" => {
                 let (per_second, seconds) = (number(), number());
                 let each = per_second / u64::from(WORKERS);
-                say(on_workers(|task| poll_at(task, each, Duration::from_secs(seconds))))?;
+                say(on_workers("busy", |task| poll_at(task, each, Duration::from_secs(seconds))))?;
                 continue;
             }
+            "burn" => _ = on_workers("busy", |task| poll_for(task, number_of(&line, 1), churn)),
+            "rest" => _ = on_workers("sleepy", |task| poll_for(task, number_of(&line, 1), doze)),
+            "leak" => leak(&mut kept, (number(), number())),
             "fork" => {
                 say(fork())?;
                 continue;
@@ -67,8 +81,8 @@ fn say(answer: impl std::fmt::Display) -> io::Result<()> {
     out.flush()
 }
 
-fn line_number(line: &str) -> u64 {
-    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(1)
+fn number_of(line: &str, place: usize) -> u64 {
+    line.split_whitespace().nth(place).and_then(|word| word.parse().ok()).unwrap_or(1)
 }
 
 #[track_caller]
@@ -110,14 +124,14 @@ fn wait(on: bool) {
 }
 
 /// Runs `work` with a task on every worker; the sum of what it returns.
-fn on_workers(work: impl Fn(&TaskProbe) -> u64 + Sync) -> u64 {
+fn on_workers(name: &'static str, work: impl Fn(&TaskProbe) -> u64 + Sync) -> u64 {
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|index| {
                 let work = &work;
                 scope.spawn(move || {
                     worker_started(index);
-                    work(&task("busy"))
+                    work(&task(name))
                 })
             })
             .collect();
@@ -142,6 +156,55 @@ fn poll_at(task: &TaskProbe, per_second: u64, duration: Duration) -> u64 {
         std::thread::yield_now();
     }
     events
+}
+
+/// Polls for so many milliseconds.
+fn poll_for(task: &TaskProbe, millis: u64, work: fn()) -> u64 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {
+        poll(task, work);
+        worker_tick();
+    }
+    0
+}
+
+/// Takes a CPU for a millisecond.
+#[inline(never)]
+fn churn() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1) {
+        (0..1000_u64).for_each(|each| _ = std::hint::black_box(each));
+    }
+}
+
+#[inline(never)]
+fn doze() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Keeps allocations, and frees as many others at once; no faster than a ring is read.
+fn leak(kept: &mut Vec<Box<[u8]>>, (count, bytes): (u64, u64)) {
+    let hoarder = task("hoarder");
+    for round in 0..count {
+        poll(&hoarder, || {
+            kept.push(hoard(bytes));
+            drop(std::hint::black_box(waste(bytes)));
+        });
+        if round % 200 == 0 {
+            worker_tick();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[inline(never)]
+fn hoard(bytes: u64) -> Box<[u8]> {
+    vec![1; bytes as usize].into_boxed_slice()
+}
+
+#[inline(never)]
+fn waste(bytes: u64) -> Box<[u8]> {
+    vec![2; bytes as usize].into_boxed_slice()
 }
 
 fn fork() -> i32 {

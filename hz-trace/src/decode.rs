@@ -1,8 +1,9 @@
 //! Bytes to events. Total: any bytes give an event or an error, never a panic.
 
 use hz_probes_ebpf::{
-    CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MappedFile, Mapping, Migrate,
-    OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup, Waking,
+    CpuSample, Exec, Exit, Fork, Header, HeapAlloc, HeapFree, Interrupts, Kind, Lost, MappedFile,
+    Mapping, Migrate, OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup,
+    Waking,
     net::{
         NetCongestion, NetDrop, NetLost, NetName, NetOwner, NetQueued, NetReset, NetRetransmit,
         NetSample, NetSocket, NetSojourn, NetSojournPart, NetState, NetSynAck, NetWindow,
@@ -68,6 +69,8 @@ pub enum Event {
     OffCpu(OffCpu),
     Mapping(Mapping),
     MappedFile(MappedFile),
+    HeapAlloc(HeapAlloc),
+    HeapFree(HeapFree),
 }
 
 /// Why bytes are no event.
@@ -150,6 +153,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::OffCpu => Event::OffCpu(record(bytes)),
         Kind::Mapping => Event::Mapping(record(bytes)),
         Kind::MappedFile => Event::MappedFile(record(bytes)),
+        Kind::HeapAlloc => Event::HeapAlloc(record(bytes)),
+        Kind::HeapFree => Event::HeapFree(record(bytes)),
         kind if kind.is_runtime_event() => Event::Runtime(record(bytes)),
         _ => return Err(DecodeError::UnknownKind { kind: header.kind }),
     })
@@ -219,6 +224,8 @@ impl Event {
             Self::OffCpu(record) => &record.header,
             Self::Mapping(record) => &record.header,
             Self::MappedFile(record) => &record.header,
+            Self::HeapAlloc(record) => &record.header,
+            Self::HeapFree(record) => &record.header,
         }
     }
 
@@ -272,6 +279,8 @@ impl Event {
             Self::OffCpu(record) => &mut record.header,
             Self::Mapping(record) => &mut record.header,
             Self::MappedFile(record) => &mut record.header,
+            Self::HeapAlloc(record) => &mut record.header,
+            Self::HeapFree(record) => &mut record.header,
         }
     }
 }

@@ -47,6 +47,14 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The probe is put on processes, and none were named.
+    #[error(
+        "{probe}: its probes go to processes; name them with -p PID, --cgroup PATH or a command"
+    )]
+    NeedsProcesses {
+        /// The probe.
+        probe: &'static str,
+    },
     /// The host has more CPUs than the probe keeps state for.
     #[error("{probe}: {cpus} possible CPUs, hz supports up to {max}")]
     TooManyCpus {

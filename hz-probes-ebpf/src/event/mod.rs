@@ -1,5 +1,6 @@
 //! The records, one file per family.
 
+mod heap;
 pub mod net;
 pub mod net_host;
 pub mod runtime;
@@ -8,6 +9,7 @@ mod stack;
 mod uprobe;
 mod usdt;
 
+pub use heap::{HEAP_UNTRACKED, HeapAlloc, HeapFree, HeapSite};
 pub use sched::{
     Exec, Exit, Fork, Interrupts, Lost, Migrate, NOT_ASKED, Rename, SWITCH_PREEMPTED, Switch,
     THREAD_FOREIGN, THREAD_KERNEL, THREAD_LAST, THREAD_ON_CPU, THREAD_QUEUED, Thread,
@@ -96,7 +98,7 @@ macro_rules! kinds {
             pub(super) use super::net::{NetQueued, NetSojourn, NetSojournPart};
             pub(super) use super::net_host::{HostDevice, HostPorts, HostQueue, HostSocket, HostUnix, NetCounters};
             pub(super) use super::{Exec, Exit, Fork, Interrupts, Migrate, Lost, Rename, Switch};
-            pub(super) use super::{CpuSample, MappedFile, Mapping, OffCpu, StackTrace};
+            pub(super) use super::{CpuSample, HeapAlloc, HeapFree, MappedFile, Mapping, OffCpu, StackTrace};
             pub(super) use super::{Thread, UprobeHit as Uprobe, UsdtHit as Usdt, Wakeup, Wakeup as WakeupNew, Waking};
         }
     };
@@ -245,4 +247,8 @@ kinds! {
     Mapping = 99, "mapping";
     /// A file that processes have mapped: [`MappedFile`].
     MappedFile = 100, "mapped_file";
+    /// An allocation was sampled: [`HeapAlloc`].
+    HeapAlloc = 112, "heap_alloc";
+    /// A sampled allocation was given back: [`HeapFree`].
+    HeapFree = 113, "heap_free";
 }

@@ -68,6 +68,9 @@ pub struct Summary {
     pub check: Check,
     /// What was not collected, and why.
     pub not_collected: Vec<String>,
+    /// What there is to know of what was recorded, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What the tasks of async runtimes did, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<TaskSummary>,
@@ -229,6 +232,7 @@ pub fn summarize(meta: &Meta, state: &RecordingState, model: &Model) -> Summary 
         contradictions: model.contradictions,
         check: check(model),
         not_collected: state.not_collected(meta),
+        notes: state.notes.clone(),
         tasks,
         own: own_use(state, duration_ns),
     }

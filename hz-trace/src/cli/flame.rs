@@ -31,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   hz-trace flame -p 4711 -d 10 --output flame.svg   10 s of CPU time, rooted in the async tasks that took it
   hz-trace flame -p 4711 -d 10 --kind off-cpu       what it waited for, and who ended that
+  hz-trace flame -p 4711 -d 10 --alloc              what it allocates, whatever its allocator
   hz-trace flame app.hzt --kind live                of a recording: memory that was not freed
   hz-trace flame app.hzt --from 2.1s --to 2.4s --task checkout
                                                     a part of it: one task, for 300 ms
@@ -47,9 +48,9 @@ A list of what took most goes to standard output, the picture to a file.";
 pub(crate) struct FlameArgs {
     /// The recording, or folded stacks; without it, a target is recorded
     file: Option<PathBuf>,
-    /// What of
-    #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    /// What of [default: on-cpu; with --alloc: alloc]
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
     /// What the stacks stand on
     #[arg(long, value_enum, default_value_t)]
     group_by: Group,
@@ -201,11 +202,21 @@ impl FlameArgs {
         Ok(())
     }
 
+    fn kind(&self) -> FlameKind {
+        let usual = if self.target.has_alloc() { Kind::Alloc } else { Kind::OnCpu };
+        self.kind.unwrap_or(usual).into()
+    }
+
     /// Records the target, and shows that.
     fn record(&mut self, output: Option<&Path>) -> Result<Shown> {
+        let kind = self.kind();
         let mut settings = std::mem::take(&mut self.target).settings();
-        let kind = FlameKind::from(self.kind);
-        settings.probes = settings.probes.with(kind.probe())?;
+        // Memory is told by a runtime that can, else by probes that are asked for.
+        settings.probes = settings.probes.with(kind.probes()[0])?;
+        self.kind = Some(self.kind.unwrap_or(match kind {
+            FlameKind::Alloc => Kind::Alloc,
+            _ => Kind::OnCpu,
+        }));
         let beside = || {
             let mut name = output.unwrap_or(Path::new("flame")).as_os_str().to_owned();
             name.push(".hzt");
@@ -256,7 +267,7 @@ impl FlameArgs {
             from_ns: range.0.map_or(model.start_ns, since),
             to_ns: range.1.map_or(model.end_ns.saturating_add(1), since),
             task: self.task.clone(),
-            ..FlameQuery::new(self.kind.into())
+            ..FlameQuery::new(self.kind())
         };
         let symbols: SymbolTable = recording.symbols();
         let flame = flame(model, &symbols, &query);
@@ -321,28 +332,36 @@ fn function_tops(flame: &Flame) -> Tops {
 
 /// Why there is nothing, and what to do.
 fn nothing(query: &FlameQuery, recording: &Recording, replayed: &Replay) -> String {
-    let probe = query.kind.probe();
-    let title = query.kind.title();
-    if !recording.meta.probes.iter().any(|name| name.split(' ').next() == Some(probe)) {
-        let how = match probe {
-            "runtime" => {
-                "record a program on hz-runtime whose allocator samples (HZ_ALLOC_SAMPLE_BYTES)"
-                    .to_owned()
-            }
-            _ => format!("record with --probes sched,runtime,{probe}"),
-        };
-        return format!("no {title}: the recording has no records of {probe}; {how}");
-    }
-    let stacks = &replayed.model.stacks;
-    if query.kind.probe() == "runtime" && stacks.allocations.is_empty() {
+    let (title, is_memory) = (query.kind.title(), query.kind.is_memory());
+    let probe = query.kind.probes()[0];
+    let has = |probe: &str| recording.meta.probes.iter().any(|name| has_probe(name, probe));
+    if !is_memory && !has(probe) {
         return format!(
-            "no {title}: the program's allocator does not sample; see HZ_ALLOC_SAMPLE_BYTES"
+            "no {title}: the recording has no records of {probe}; record with --probes sched,runtime,{probe}"
         );
+    }
+    if is_memory && replayed.model.stacks.allocations.is_empty() {
+        let why = if has("alloc") {
+            "nothing was sampled; --alloc-sample takes more samples".to_owned()
+        } else {
+            "the program's allocator does not tell (hz-runtime's does, by HZ_ALLOC_SAMPLE_BYTES); \
+             record with --alloc"
+                .to_owned()
+        };
+        let missing = recording.state.not_collected(&recording.meta);
+        let missing = missing.into_iter().map(|missing| format!("; not collected: {missing}"));
+        return format!("no {title}: {why}{}", missing.collect::<String>());
     }
     match &query.task {
         Some(task) => format!("no {title} of a task with `{task}` in its name, in this range"),
         None => format!("no {title} in this range"),
     }
+}
+
+/// Whether what a recording says of its probes, such as `oncpu (cpu-clock, 99 Hz), alloc (uprobe)`, names
+/// one.
+fn has_probe(names: &str, probe: &str) -> bool {
+    names.split(", ").any(|name| name.split(' ').next() == Some(probe))
 }
 
 fn write(path: &Path, shown: &Shown, change: Option<&Diff>) -> Result<()> {

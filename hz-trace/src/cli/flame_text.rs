@@ -66,6 +66,20 @@ fn footer(recording: &Recording, flame: &Flame) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if missing.untracked > 0 {
+        lines.push(format!(
+            "{} could not be followed until it is freed, and is not in it",
+            text::bytes(missing.untracked)
+        ));
+    }
+    if flame.kind.is_memory() {
+        lines.extend(recording.state.notes.iter().cloned());
+        let missing = recording.state.not_collected(&recording.meta);
+        let of_memory = missing.into_iter().filter(|missing| {
+            ["allocations", "calls that were inlined"].iter().any(|word| missing.starts_with(word))
+        });
+        lines.extend(of_memory.map(|missing| format!("Not collected: {missing}")));
+    }
     lines
 }
 

@@ -259,6 +259,9 @@ fn footer(out: &mut String, summary: &Summary) -> std::fmt::Result {
     for reason in &summary.not_collected {
         writeln!(out, "Not collected: {reason}")?;
     }
+    for note in &summary.notes {
+        writeln!(out, "{note}")?;
+    }
     for row in &summary.lost_by_site {
         writeln!(out, "Lost: {} at {} ({})", text::count(row.lost), row.site, row.reason)?;
     }

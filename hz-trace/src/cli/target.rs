@@ -1,9 +1,10 @@
 //! What to record: options that `hz-trace` and `hz-trace record` share.
 
 use clap::Args;
+
 use hz_trace::{
     probe::{Selection, SelectionError},
-    session::{DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Settings, TargetSpec},
+    session::{ALLOC_MEAN_MAX, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Settings, TargetSpec},
     source::SampleBy,
     symbol::{UprobeSpec, UsdtSpec},
 };
@@ -40,6 +41,12 @@ pub(crate) struct TargetArgs {
     /// With the probe oncpu: sample by cycles, not by time; a host without a counter of them says so
     #[arg(long)]
     cycles: bool,
+    /// Sample what the target allocates, whatever its allocator: the probe alloc
+    #[arg(long)]
+    alloc: bool,
+    /// With the probe alloc: bytes between two samples in the mean, e.g. 64k
+    #[arg(long, value_name = "SIZE", value_parser = alloc_mean, default_value = "512k")]
+    alloc_sample: u64,
     /// With the probe offcpu: leave out shorter times off a CPU, e.g. 1ms. Saves records, not the
     /// taking of stacks
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0")]
@@ -81,6 +88,11 @@ pub(crate) struct TargetArgs {
 const DEFAULT_RING_MIB: u16 = (DEFAULT_RING_BYTES >> 20) as u16;
 
 impl TargetArgs {
+    /// Whether allocations are to be sampled by probes.
+    pub(crate) fn has_alloc(&self) -> bool {
+        self.alloc || self.probes.as_ref().is_some_and(|probes| probes.has("alloc"))
+    }
+
     pub(crate) fn settings(self) -> Settings {
         self.settings_with(Selection::usual())
     }
@@ -96,9 +108,11 @@ impl TargetArgs {
         } else {
             TargetSpec::WholeSystem
         };
+        let probes = self.probes.unwrap_or(usual);
         Settings {
             follow_children: !self.no_children,
-            probes: self.probes.unwrap_or(usual),
+            probes: if self.alloc { probes.with_alloc() } else { probes },
+            alloc_mean_bytes: self.alloc_sample,
             uprobes: self.uprobes,
             usdts: self.usdts,
             sample_hz: self.sample_hz,
@@ -126,6 +140,21 @@ fn selection(text: &str) -> Result<Selection, SelectionError> {
 /// A process id.
 pub(crate) fn pid(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("`{text}` is no process id; `pgrep -x NAME` finds one"))
+}
+
+/// A size as people write it: `4096`, `64k`, `1M`; what `alloc` can sample by.
+fn alloc_mean(text: &str) -> Result<u64, String> {
+    let digits = text.find(|each: char| !each.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        _ => return Err(format!("`{text}` is no size; write it like 4096, 64k or 1M")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size"))?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| (1..=ALLOC_MEAN_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("{text} is not between 1 and 64M"))
 }
 
 /// How long to record: longer than nothing.
@@ -163,6 +192,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in
+            [("1", 1), ("4096", 4096), ("64k", 65_536), ("1M", 1 << 20), ("2MiB", 2 << 20)]
+        {
+            assert_eq!(alloc_mean(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "k", "65M", "1x", "-1", "99999999999999999999"] {
+            assert!(alloc_mean(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

@@ -20,8 +20,8 @@ pub use runtimes::{
     UserSpan, Worker,
 };
 pub use stacks::{
-    Allocation, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason, Place, Stack,
-    StackIndex, Stacks,
+    Allocation, AllocationOrigin, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason,
+    Place, Stack, StackIndex, Stacks,
 };
 pub use tasks::{Object, ObjectIndex, Task, TaskIndex, TaskSpan, TaskState, TaskTile, Why};
 

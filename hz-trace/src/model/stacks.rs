@@ -222,6 +222,10 @@ pub struct Allocation {
     pub time_ns: u64,
     /// When it was freed; `None`: not in the recording.
     pub freed_ns: Option<u64>,
+    /// Whether its free would have been told.
+    pub is_tracked: bool,
+    /// Who saw it.
+    pub origin: AllocationOrigin,
     /// The thread that allocated.
     pub thread: ThreadIndex,
     /// The task that it did it in.
@@ -232,6 +236,23 @@ pub struct Allocation {
     pub weight_bytes: f64,
     /// The stack.
     pub stack: Option<StackIndex>,
+}
+
+impl Allocation {
+    /// Whether it is known to be there at `time_ns`, which is not before it was made.
+    #[must_use]
+    pub fn is_live_at(&self, time_ns: u64) -> bool {
+        self.is_tracked && self.freed_ns.is_none_or(|freed_ns| freed_ns > time_ns)
+    }
+}
+
+/// Who saw an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AllocationOrigin {
+    /// The allocator itself: hz-runtime's.
+    Runtime,
+    /// Probes on the functions of whatever allocator.
+    Probe,
 }
 
 /// Everything that has a stack.

@@ -51,6 +51,7 @@ pub static PROBES: &[&dyn Probe] = &[
     &sockets::Sockets,
     &stacks::OnCpu,
     &stacks::OffCpu,
+    &stacks::Alloc,
 ];
 
 /// The probe of this name.
@@ -91,6 +92,13 @@ impl Selection {
             Some(probe) => Err(SelectionError::HasItsOwnOption { name: probe.name() }),
             None => Err(SelectionError::Unknown { name: name.to_owned(), known: choices() }),
         }
+    }
+
+    /// With the probe `alloc` as well.
+    #[must_use]
+    pub fn with_alloc(mut self) -> Self {
+        self.0.insert("alloc");
+        self
     }
 
     /// Whether it has the probe `name`.

@@ -162,6 +162,9 @@ pub struct State {
     /// What could not be collected so far, with the reason: what [`Meta::not_collected`] says, and
     /// more.
     pub not_collected: Vec<String>,
+    /// What there is to know of what was recorded, a sentence each: what probes on functions cost, for
+    /// instance.
+    pub notes: Vec<String>,
 }
 
 impl State {

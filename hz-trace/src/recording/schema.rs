@@ -1,8 +1,9 @@
 //! The layout of every record kind, as a recording carries it.
 
 use hz_probes_ebpf::{
-    CpuSample, Exec, Exit, Fork, Header, Interrupts, Kind, Lost, MappedFile, Mapping, Migrate,
-    OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup, Waking,
+    CpuSample, Exec, Exit, Fork, Header, HeapAlloc, HeapFree, Interrupts, Kind, Lost, MappedFile,
+    Mapping, Migrate, OffCpu, Rename, StackTrace, Switch, Thread, UprobeHit, UsdtHit, Wakeup,
+    Waking,
     runtime::{RuntimeEvent, RuntimeFound, RuntimeLost, SpawnSite, Stack, TaskEntry, Text},
 };
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,10 @@ fn own_fields(kind: Kind) -> Vec<Field> {
         Kind::MappedFile => {
             fields!(MappedFile: inode = "inode", device_major = "number", device_minor = "number", build_id = "bytes", build_id_bytes = "bytes", path_bytes = "bytes", path_from = "bytes", reserved = "none", path = "text")
         }
+        Kind::HeapAlloc => {
+            fields!(HeapAlloc: stack = "stack", address = "address", bytes = "bytes", mean_bytes = "bytes")
+        }
+        Kind::HeapFree => fields!(HeapFree: address = "address"),
         kind if kind.is_runtime_event() => {
             fields!(RuntimeEvent: task = "task", value = "by kind", aux = "by kind", reserved = "none")
         }

@@ -48,4 +48,9 @@ pub(super) trait Collect: fmt::Debug {
 
     /// What cannot be had here, a phrase each.
     fn not_collected(&self) -> Vec<String>;
+
+    /// What there is to know of what was recorded, a sentence each.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -70,6 +70,12 @@ pub const DEFAULT_QUEUES_EVERY: Duration = Duration::from_millis(100);
 /// How often the kernel is asked for sockets, ports and counters by default.
 pub const DEFAULT_SOCKETS_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes of allocations between two samples by default, in the mean.
+pub const DEFAULT_ALLOC_MEAN_BYTES: u64 = 512 << 10;
+
+/// The same at the most.
+pub const ALLOC_MEAN_MAX: u64 = hz_probes_ebpf::HEAP_MEAN_MAX;
+
 /// What to record, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -87,6 +93,8 @@ pub struct Settings {
     pub sample_hz: u32,
     /// For `oncpu`: what samples are taken by.
     pub sample_by: SampleBy,
+    /// For `alloc`: bytes between two samples, in the mean.
+    pub alloc_mean_bytes: u64,
     /// For `offcpu`: shorter times off a CPU are left out, which saves records.
     pub off_min: Duration,
     /// For `offcpu`: one of so many is recorded, which bounds what taking stacks costs.
@@ -123,6 +131,7 @@ impl Settings {
             usdts: Vec::new(),
             sample_hz: DEFAULT_SAMPLE_HZ,
             sample_by: SampleBy::Clock,
+            alloc_mean_bytes: DEFAULT_ALLOC_MEAN_BYTES,
             off_min: Duration::ZERO,
             off_one_in: 1,
             queues_every: DEFAULT_QUEUES_EVERY,
@@ -301,6 +310,11 @@ impl Probes {
         missing.extend(self.runtimes.iter().flat_map(Runtimes::not_collected));
         missing.extend(self.chosen.iter().flat_map(|probe| probe.not_collected()));
         missing
+    }
+
+    /// What there is to know of what was recorded.
+    fn notes(&self) -> Vec<String> {
+        self.chosen.iter().flat_map(|probe| probe.notes()).collect()
     }
 
     /// Ends recording, nanoseconds of `CLOCK_MONOTONIC`.
@@ -498,6 +512,7 @@ impl<'a> Session<'a> {
             bpf,
             runtimes: self.probes.runtimes_found(),
             not_collected: self.probes.not_collected(),
+            notes: self.probes.notes(),
         }
     }
 

@@ -135,11 +135,21 @@ impl ElfFile {
 
     /// The code at `address`: a few instructions, fewer at the end of a segment.
     pub(super) fn code_at<'data, R: ReadRef<'data>>(&self, data: R, address: u64) -> &'data [u8] {
+        self.code_at_most(data, address, CODE_BYTES)
+    }
+
+    /// The code at `address`, so many bytes, fewer at the end of a segment.
+    pub(super) fn code_at_most<'data, R: ReadRef<'data>>(
+        &self,
+        data: R,
+        address: u64,
+        most: u64,
+    ) -> &'data [u8] {
         let end = self.segments.iter().find_map(|segment| {
             let into = address.checked_sub(segment.address)?;
             segment.bytes.checked_sub(into)
         });
-        let bytes = end.unwrap_or(0).min(CODE_BYTES);
+        let bytes = end.unwrap_or(0).min(most);
         let offset = self.file_offset(address);
         offset.and_then(|offset| data.read_bytes_at(offset, bytes).ok()).unwrap_or_default()
     }

@@ -5,7 +5,9 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>: `branch_setup_xol_ops`
 //! and `push_setup_xol_ops` say which.
 
-use iced_x86::{Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, Register,
+};
 
 /// What the kernel does with the instruction under a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,70 @@ pub(super) fn judge(code: &[u8], address: u64) -> FirstInstruction {
 pub(super) fn cheaper_start(code: &[u8]) -> u64 {
     let Some(rest) = code.strip_prefix(&ENDBR64) else { return 0 };
     if is_push(&decode(rest, 0), rest) { ENDBR64.len() as u64 } else { 0 }
+}
+
+/// Bytes to go past the function's start to the first instruction that is cheap: one that every call
+/// executes, that no jump in `code` comes back to, and before which no argument and not the stack pointer
+/// was changed. 0 if there is none.
+pub(super) fn cheapest_start(code: &[u8]) -> u64 {
+    let mut at = 0;
+    while at < CHEAP_WITHIN {
+        let Some(rest) = code.get(at..) else { return 0 };
+        let instruction = decode(rest, at as u64);
+        if instruction.is_invalid() {
+            return 0;
+        }
+        if is_emulated(rest, &instruction) {
+            return if at == 0 || !is_jumped_to(code, at as u64) { at as u64 } else { 0 };
+        }
+        if !keeps_arguments(&instruction) {
+            return 0;
+        }
+        at += instruction.len();
+    }
+    0
+}
+
+/// How far a cheap instruction may be from the function's start, bytes.
+const CHEAP_WITHIN: usize = 32;
+
+/// Registers that hold none of the first three arguments and not the stack pointer.
+const SPARE: [Register; 16] = [
+    Register::RAX,
+    Register::EAX,
+    Register::RBX,
+    Register::EBX,
+    Register::RCX,
+    Register::ECX,
+    Register::RBP,
+    Register::EBP,
+    Register::R8,
+    Register::R8D,
+    Register::R9,
+    Register::R9D,
+    Register::R10,
+    Register::R10D,
+    Register::R11,
+    Register::R11D,
+];
+
+/// Whether arguments and stack are the same behind it, and the next instruction comes next.
+fn keeps_arguments(instruction: &Instruction) -> bool {
+    match instruction.mnemonic() {
+        Mnemonic::Test | Mnemonic::Cmp | Mnemonic::Endbr64 | Mnemonic::Nop => true,
+        Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Xor | Mnemonic::Movzx => {
+            SPARE.contains(&instruction.op0_register())
+        }
+        _ => false,
+    }
+}
+
+/// Whether a direct jump in `code` goes to `at`. What follows the function is read as code too: that may
+/// find a jump that is none.
+fn is_jumped_to(code: &[u8], at: u64) -> bool {
+    let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    // That of an instruction which is no jump is 0.
+    decoder.iter().any(|instruction| instruction.near_branch_target() == at)
 }
 
 fn decode(code: &[u8], address: u64) -> Instruction {
@@ -156,11 +222,35 @@ mod tests {
         assert_eq!(cheaper_start(&[0x55]), 0);
     }
 
+    #[test]
+    fn a_cheap_instruction_is_found_behind_what_changes_no_argument() {
+        // test %rdi,%rdi; je: as glibc's free begins.
+        assert_eq!(cheapest_start(&[0x48, 0x85, 0xff, 0x0f, 0x84, 1, 2, 3, 4]), 3);
+        // mov %rdi,%rax; push %rbp
+        assert_eq!(cheapest_start(&[0x48, 0x89, 0xf8, 0x55]), 3);
+        // endbr64; cmpb $0,0x10(%rip); je
+        assert_eq!(
+            cheapest_start(&[0xf3, 0x0f, 0x1e, 0xfa, 0x80, 0x3d, 16, 0, 0, 0, 0, 0x74, 5]),
+            11
+        );
+        // push %rbp at once
+        assert_eq!(cheapest_start(&[0x55]), 0);
+        // mov %rax,%rdi; push: the argument is another
+        assert_eq!(cheapest_start(&[0x48, 0x89, 0xc7, 0x55]), 0);
+        // sub $8,%rsp; push: the stack is another
+        assert_eq!(cheapest_start(&[0x48, 0x83, 0xec, 8, 0x55]), 0);
+        // test; je; jmp back to the je
+        assert_eq!(cheapest_start(&[0x48, 0x85, 0xff, 0x74, 9, 0xeb, 0xfc]), 0);
+        assert_eq!(cheapest_start(&[]), 0);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_judged(code in proptest::collection::vec(any::<u8>(), 0..20), address: u64) {
             let _ = judge(&code, address);
             let _ = cheaper_start(&code);
+            let start = cheapest_start(&code);
+            prop_assert!(start < CHEAP_WITHIN as u64);
         }
     }
 }

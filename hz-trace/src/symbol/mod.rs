@@ -1,6 +1,7 @@
 //! Names of functions and probes to places in files, for user probes, and places to names, for
 //! stacks.
 
+mod allocators;
 mod elf;
 mod futures;
 mod instruction;
@@ -11,6 +12,7 @@ mod stacks;
 mod usdt;
 mod usdt_notes;
 
+pub(crate) use allocators::{AllocatorSite, allocator_sites};
 pub use futures::{DebugInfo, DebugInfoError, FutureFrame, FutureName, Futures, Memory};
 pub use instruction::FirstInstruction;
 pub use spec::{SpecError, UprobeSpec};

@@ -27,7 +27,13 @@ fn binary() -> PathBuf {
 
 impl Workload {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With variables in its environment.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary())
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -12,6 +12,9 @@ pub(crate) mod regs {
     /// Number of the system call, negative if the thread is in none.
     pub(crate) const SYSCALL: usize = 120;
     pub(crate) const ARGS: [usize; 4] = [112, 104, 96, 56];
+    /// Arguments and result of a function.
+    pub(crate) const CALL_ARGS: [usize; 3] = [112, 104, 96];
+    pub(crate) const RESULT: usize = 80;
 }
 
 /// Offsets in `struct pt_regs`, in bytes.
@@ -23,6 +26,9 @@ pub(crate) mod regs {
     /// Number of the system call, negative if the thread is in none.
     pub(crate) const SYSCALL: usize = 284;
     pub(crate) const ARGS: [usize; 4] = [272, 8, 16, 24];
+    /// Arguments and result of a function.
+    pub(crate) const CALL_ARGS: [usize; 3] = [0, 8, 16];
+    pub(crate) const RESULT: usize = 0;
 }
 
 /// Number of `futex`.

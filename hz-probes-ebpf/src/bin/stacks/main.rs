@@ -1,5 +1,5 @@
-//! Kernel probes `oncpu` and `offcpu`: stacks of threads that run, of threads that leave their CPU, and
-//! of those who wake them.
+//! Kernel probes `oncpu`, `offcpu` and `alloc`: stacks of threads that run, of threads that leave their
+//! CPU, of those who wake them, and of those who allocate.
 //!
 //! Blind spots: samples that the kernel drops because another BPF program of perf or of a kprobe was
 //! running on the CPU; a wake-up that comes while its thread is still leaving.
@@ -9,6 +9,7 @@
 // this program by name.
 #![feature(asm_experimental_arch)]
 
+mod alloc;
 mod arch;
 mod ledger;
 mod off;
@@ -43,6 +44,7 @@ use walk::{Head, Scratch, Taker};
 static CONFIG: StackConfig = StackConfig {
     cgroup_id: 0,
     off_min_ns: 0,
+    heap_mean_bytes: 1,
     cgroup_level: 0,
     filter: FILTER_ALL,
     ring_mask: 0,
@@ -231,33 +233,45 @@ struct Taken {
 #[inline(always)]
 fn take_stack(ctx: *mut c_void, header: &Header, task: *const u8, taker: Taker) -> Taken {
     let regs = user_registers(task);
-    let Some(scratch) = walk::take(ctx, header.pid, regs, taker) else {
-        return Taken { id: 0, is_interrupt: false };
-    };
-    tell_stack(header, scratch);
+    let none = Taken { id: 0, is_interrupt: false };
+    let Some(scratch) = SCRATCH.get_ptr_mut(taker as u32) else { return none };
+    walk::take(ctx, header.pid, regs, scratch);
     // SAFETY: a map value of this CPU.
     let walk = unsafe { &*scratch };
-    Taken { id: walk.head.id, is_interrupt: walk.is_interrupt != 0 }
+    let taken = Taken { id: walk.head.id, is_interrupt: walk.is_interrupt != 0 };
+    let Some(ledger) = Ledger::of(StackSite::Stack) else { return taken };
+    ledger.seen();
+    match tell_stack(header, scratch) {
+        Tell::Known => ledger.filtered(),
+        Tell::Told => ledger.submitted(),
+        Tell::Full => ledger.ring_full(),
+    }
+    taken
+}
+
+/// What became of a stack.
+enum Tell {
+    Known,
+    Told,
+    Full,
 }
 
 /// Tells a stack unless it was told.
 #[inline(always)]
-fn tell_stack(header: &Header, scratch: *mut Scratch) {
+fn tell_stack(header: &Header, scratch: *mut Scratch) -> Tell {
     // SAFETY: a map value of this CPU.
     let walk = unsafe { &mut *scratch };
     let id = walk.head.id;
-    let Some(ledger) = Ledger::of(StackSite::Stack) else { return };
-    ledger.seen();
-    let Some(told) = TOLD.get_ptr_mut(id as u32 % TOLD_MAX as u32) else { return };
+    let Some(told) = TOLD.get_ptr_mut(id as u32 % TOLD_MAX as u32) else { return Tell::Full };
     // SAFETY: a map value; what races with another CPU is told twice.
     if unsafe { told.read() } == id {
-        return ledger.filtered();
+        return Tell::Known;
     }
     walk.head.header = Header { kind: Kind::StackTrace as u16, arg: 0, ..*header };
     walk.head.reserved = 0;
     let count = (u64::from(walk.head.kernel_frames) + u64::from(walk.head.user_frames)) & 0xff;
     let bytes = size_of::<Head>() as u64 + 8 * count;
-    let Some(ring) = ring(header) else { return };
+    let Some(ring) = ring(header) else { return Tell::Full };
     let ring: *const Ring = ring;
     // SAFETY: a map that was looked up, and memory as long as said.
     let status = unsafe {
@@ -268,13 +282,12 @@ fn tell_stack(header: &Header, scratch: *mut Scratch) {
             u64::from(BPF_RB_NO_WAKEUP),
         )
     };
-    if status == 0 {
-        // SAFETY: a map value.
-        unsafe { told.write(id) };
-        ledger.submitted();
-    } else {
-        ledger.ring_full();
+    if status != 0 {
+        return Tell::Full;
     }
+    // SAFETY: a map value.
+    unsafe { told.write(id) };
+    Tell::Told
 }
 
 #[panic_handler]

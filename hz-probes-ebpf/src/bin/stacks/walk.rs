@@ -1,7 +1,7 @@
 //! A thread's stack: the kernel's part by the kernel's own unwinder, the user's by rows where they are
 //! known and by frame pointers elsewhere.
 
-use crate::{CONFIG, PLACES, ROWS, SCRATCH, arch, config};
+use crate::{CONFIG, PLACES, ROWS, arch, config};
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop, bpf_probe_read_user};
 use core::{arch::asm, ffi::c_void};
 use hz_probes_ebpf::{
@@ -59,22 +59,36 @@ pub(crate) enum Taker {
 }
 
 /// Takes the stack of the current thread, whose `pt_regs` in user mode are `regs` (null: it has none);
-/// addresses, ends and the hash of them are in the scratch memory then.
+/// addresses, ends and the hash of them are in `scratch` then.
 #[inline(always)]
-pub(crate) fn take(
-    ctx: *mut c_void,
-    pid: u32,
-    regs: *const u8,
-    taker: Taker,
-) -> Option<*mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(taker as u32)?;
+pub(crate) fn take(ctx: *mut c_void, pid: u32, regs: *const u8, scratch: *mut Scratch) {
     // SAFETY: a map value of this CPU, which nobody else writes meanwhile.
     let walk = unsafe { &mut *scratch };
+    begin(walk);
+    kernel_part(ctx, walk);
+    user_part(ctx, pid, regs, walk);
+}
+
+/// Takes the user's part alone, of a thread that is in user mode.
+#[inline(always)]
+pub(crate) fn take_user(ctx: *mut c_void, pid: u32, regs: *const u8, scratch: *mut Scratch) {
+    // SAFETY: a map value of this CPU, which nobody else writes meanwhile.
+    let walk = unsafe { &mut *scratch };
+    begin(walk);
+    walk.head.kernel_end = StackEnd::Absent as u8;
+    user_part(ctx, pid, regs, walk);
+}
+
+#[inline(always)]
+fn begin(walk: &mut Scratch) {
     walk.hash = 0;
     walk.head.guessed_frames = 0;
     walk.count = 0;
     walk.is_interrupt = 0;
-    kernel_part(ctx, walk);
+}
+
+#[inline(always)]
+fn user_part(ctx: *mut c_void, pid: u32, regs: *const u8, walk: &mut Scratch) {
     let kernel_frames = walk.count;
     walk.head.kernel_frames = kernel_frames as u16;
     if regs.is_null() {
@@ -93,7 +107,6 @@ pub(crate) fn take(
     walk.hash = mix(walk.hash, u64::from(pid));
     let id = walk.hash ^ walk.hash >> 32;
     walk.head.id = if id == 0 { 1 } else { id };
-    Some(scratch)
 }
 
 #[inline(always)]

@@ -219,7 +219,7 @@ pub(super) fn file_name(path: &str) -> &str {
 }
 
 /// Allocators, by how their functions' names begin.
-const ALLOCATORS: [&str; 24] = [
+const ALLOCATORS: [&str; 36] = [
     "malloc",
     "calloc",
     "realloc",
@@ -239,6 +239,18 @@ const ALLOCATORS: [&str; 24] = [
     "__libc_calloc",
     "__libc_realloc",
     "__libc_free",
+    "__libc_memalign",
+    "__GI___libc_malloc",
+    "__GI___libc_calloc",
+    "__GI___libc_realloc",
+    "__GI___libc_free",
+    "__GI___libc_memalign",
+    "__posix_memalign",
+    "__malloc",
+    "__calloc",
+    "__realloc",
+    "__free",
+    "__mid_memalign",
     "tcache_",
     "je_",
     "_rjem_",

@@ -61,14 +61,20 @@ impl FlameKind {
         }
     }
 
-    /// The probe whose records it needs.
+    /// The probes whose records it needs: one of these.
     #[must_use]
-    pub const fn probe(self) -> &'static str {
+    pub const fn probes(self) -> &'static [&'static str] {
         match self {
-            Self::OnCpu => "oncpu",
-            Self::OffCpu | Self::RunQueue | Self::Wakeups => "offcpu",
-            Self::Alloc | Self::Live => "runtime",
+            Self::OnCpu => &["oncpu"],
+            Self::OffCpu | Self::RunQueue | Self::Wakeups => &["offcpu"],
+            Self::Alloc | Self::Live => &["runtime", "alloc"],
         }
+    }
+
+    /// Whether it is of memory.
+    #[must_use]
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Self::Alloc | Self::Live)
     }
 }
 
@@ -145,6 +151,8 @@ pub struct Missing {
     pub cut: BTreeMap<&'static str, u64>,
     /// Of stacks whose leaf has no name.
     pub without_symbol: u64,
+    /// Of memory of which no free would be told: it is in no graph of what is live.
+    pub untracked: u64,
 }
 
 /// Stacks with what they took.
@@ -212,6 +220,7 @@ struct Folding<'a> {
     without_stack: f64,
     cut: BTreeMap<&'static str, f64>,
     without_symbol: f64,
+    untracked: f64,
 }
 
 impl<'a> Folding<'a> {
@@ -231,6 +240,7 @@ impl<'a> Folding<'a> {
             without_stack: 0.0,
             cut: BTreeMap::new(),
             without_symbol: 0.0,
+            untracked: 0.0,
         }
     }
 
@@ -312,9 +322,12 @@ impl<'a> Folding<'a> {
 
     fn allocations(&mut self) {
         for allocation in &self.model.stacks.allocations {
-            let is_live = allocation.freed_ns.is_none_or(|freed_ns| freed_ns > self.query.to_ns);
-            if !self.is_within(allocation.time_ns) || self.query.kind == FlameKind::Live && !is_live
-            {
+            if !self.is_within(allocation.time_ns) {
+                continue;
+            }
+            if self.query.kind == FlameKind::Live && !allocation.is_live_at(self.query.to_ns) {
+                let is_unknown = !allocation.is_tracked;
+                self.untracked += if is_unknown { allocation.weight_bytes } else { 0.0 };
                 continue;
             }
             self.add(&Taken {
@@ -424,6 +437,7 @@ impl<'a> Folding<'a> {
             without_stack: rounded(self.without_stack),
             cut: self.cut.into_iter().map(|(why, weight)| (why, rounded(weight))).collect(),
             without_symbol: rounded(self.without_symbol),
+            untracked: rounded(self.untracked),
         };
         Flame {
             kind: self.query.kind,

@@ -216,9 +216,7 @@ impl Folding<'_> {
             });
             let weight = allocation.weight_bytes;
             let variance = weight * (weight - allocation.bytes as f64).max(0.0);
-            let is_there = |at_ns| {
-                allocation.time_ns < at_ns && allocation.freed_ns.is_none_or(|freed| freed > at_ns)
-            };
+            let is_there = |at_ns| allocation.time_ns < at_ns && allocation.is_live_at(at_ns);
             let sum = sums.entry(key).or_default();
             sum.samples += 1;
             sum.bytes += weight;

@@ -42,6 +42,7 @@ impl Folder {
         }
         let index = self.target(header);
         self.thread(index).comm = exec.comm;
+        self.forget_heap(header.pid, header.time_ns);
     }
 
     pub(super) fn exit(&mut self, exit: &Exit) {

@@ -4,16 +4,16 @@ use super::Folder;
 use crate::{
     decode::Event,
     model::{
-        Allocation, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason, Stack, StackIndex,
-        TaskIndex, ThreadIndex, is_unshowable, reasons::off_reason,
+        Allocation, AllocationOrigin, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason,
+        Stack, StackIndex, Stacks, TaskIndex, ThreadIndex, is_unshowable, reasons::off_reason,
     },
 };
 use hz_probes_ebpf::{
-    self as wire, Kind, OFF_LOCK, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, SAMPLE_CYCLES,
-    STACK_ADDRESSES, StackEnd,
+    self as wire, HEAP_UNTRACKED, Header, Kind, OFF_LOCK, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT,
+    SAMPLE_CYCLES, STACK_ADDRESSES, StackEnd,
     runtime::{self, RuntimeEvent, STACK_FRAMES},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Bytes of a path that are believed.
 const PATH_BYTES: usize = 8 << 10;
@@ -25,10 +25,34 @@ pub(super) struct StacksNow {
     by_number: FxHashMap<(u32, u32), StackIndex>,
     /// Places of sampled allocations that are not freed, by process and address.
     live: FxHashMap<(u32, u64), usize>,
+    /// What happened to memory that probes saw, in no order: CPUs tell it on their own.
+    heap: Vec<HeapEvent>,
     /// Bytes between two samples in the mean, by process.
     mean_bytes: FxHashMap<u32, u64>,
     /// Bytes of paths, while parts may be missing.
     paths: FxHashMap<u32, Vec<u8>>,
+}
+
+/// Something happened to memory that probes saw.
+#[derive(Clone, Copy, Debug)]
+struct HeapEvent {
+    time_ns: u64,
+    pid: u32,
+    what: Heap,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Heap {
+    /// An allocation, by its place in the model.
+    Taken {
+        address: u64,
+        place: usize,
+    },
+    GivenBack {
+        address: u64,
+    },
+    /// All that the process had.
+    Gone,
 }
 
 impl Folder {
@@ -40,6 +64,8 @@ impl Folder {
             Event::OffCpu(record) => self.off_cpu(record),
             Event::Mapping(mapping) => self.mapping(mapping),
             Event::MappedFile(file) => self.mapped_file(file),
+            Event::HeapAlloc(record) => self.heap_alloc(record),
+            Event::HeapFree(record) => self.heap_free(record),
             _ => return false,
         }
         true
@@ -192,7 +218,7 @@ impl Folder {
 
     /// A thread that has a stack, wherever it comes from.
     fn stack_thread(&mut self, tid: u32, pid: u32) -> ThreadIndex {
-        let header = wire::Header { tid, pid, ..wire::Header::default() };
+        let header = Header { tid, pid, ..Header::default() };
         self.runtime_thread(&header)
     }
 
@@ -226,6 +252,8 @@ impl Folder {
         self.model.stacks.allocations.push(Allocation {
             time_ns,
             freed_ns: None,
+            is_tracked: true,
+            origin: AllocationOrigin::Runtime,
             thread,
             task,
             bytes,
@@ -238,7 +266,80 @@ impl Folder {
         }
     }
 
+    fn heap_alloc(&mut self, record: &wire::HeapAlloc) {
+        let header = &record.header;
+        let thread = self.stack_thread(header.tid, header.pid);
+        let stack = self.stack_of(record.stack);
+        let place = self.model.stacks.allocations.len();
+        let is_tracked = header.arg & HEAP_UNTRACKED == 0;
+        self.model.stacks.allocations.push(Allocation {
+            time_ns: header.time_ns,
+            freed_ns: None,
+            is_tracked,
+            origin: AllocationOrigin::Probe,
+            thread,
+            task: None,
+            bytes: record.bytes,
+            weight_bytes: weight_bytes(record.bytes, record.mean_bytes),
+            stack,
+        });
+        if is_tracked {
+            let what = Heap::Taken { address: record.address, place };
+            self.stacks.heap.push(HeapEvent { time_ns: header.time_ns, pid: header.pid, what });
+        }
+    }
+
+    fn heap_free(&mut self, record: &wire::HeapFree) {
+        let Header { time_ns, pid, .. } = record.header;
+        let what = Heap::GivenBack { address: record.address };
+        self.stacks.heap.push(HeapEvent { time_ns, pid, what });
+    }
+
+    /// A process became another program: what it had allocated is gone.
+    pub(super) fn forget_heap(&mut self, pid: u32, time_ns: u64) {
+        self.stacks.heap.push(HeapEvent { time_ns, pid, what: Heap::Gone });
+    }
+
+    /// Finds when what probes saw was given back.
+    fn match_frees(&mut self) {
+        let mut events = std::mem::take(&mut self.stacks.heap);
+        events.sort_by_key(|event| event.time_ns);
+        let Stacks { allocations, frees_of_earlier, .. } = &mut self.model.stacks;
+        let mut live: FxHashMap<u32, FxHashMap<u64, usize>> = FxHashMap::default();
+        for HeapEvent { time_ns, pid, what } in events {
+            let live = live.entry(pid).or_default();
+            match what {
+                Heap::Taken { address, place } => {
+                    // If one was there, its free was lost: the address is in use again.
+                    if let Some(lost) = live.insert(address, place) {
+                        allocations[lost].freed_ns = Some(time_ns);
+                    }
+                }
+                Heap::GivenBack { address } => match live.remove(&address) {
+                    Some(place) => allocations[place].freed_ns = Some(time_ns),
+                    None => *frees_of_earlier += 1,
+                },
+                Heap::Gone => {
+                    live.drain().for_each(|(_, place)| allocations[place].freed_ns = Some(time_ns));
+                }
+            }
+        }
+    }
+
+    /// Where probes saw a process's allocations, its runtime's word for the same is left out.
+    fn count_allocations_once(&mut self) {
+        let is_by_probe = |each: &Allocation| each.origin == AllocationOrigin::Probe;
+        let threads = &self.model.threads;
+        let pid = |each: &Allocation| threads[each.thread.0 as usize].pid;
+        let allocations = &mut self.model.stacks.allocations;
+        let probed: FxHashSet<u32> =
+            allocations.iter().filter(|it| is_by_probe(it)).map(pid).collect();
+        allocations.retain(|each| is_by_probe(each) || !probed.contains(&pid(each)));
+    }
+
     pub(super) fn finish_stacks(&mut self) {
+        self.match_frees();
+        self.count_allocations_once();
         let stacks = &mut self.model.stacks;
         stacks.samples.sort_by_key(|sample| sample.time_ns);
         stacks.off_cpu.sort_by_key(|off| off.end_ns);

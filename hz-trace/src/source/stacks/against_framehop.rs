@@ -92,6 +92,8 @@ fn take(pid: u32) -> Taken {
         off_min: Duration::ZERO,
         off_one_in: 1,
         has_rows: true,
+        heap_mean_bytes: None,
+        program: None,
         ring_bytes: 8 << 20,
     };
     let mut stacks = Stacks::load_with(settings, None, true).unwrap();

@@ -1,9 +1,10 @@
-//! The kernel probes `oncpu` and `offcpu`: stacks, who had them, and what their addresses lie in.
+//! The kernel probes `oncpu`, `offcpu` and `alloc`: stacks, who had them, and what their addresses lie in.
 
 #[cfg(test)]
 mod against_framehop;
 mod elf_file;
 mod functions;
+mod heap;
 mod mappings;
 mod perf_ring;
 mod rings;
@@ -24,6 +25,7 @@ use crate::{
     recording::{BpfCost, LedgerRow},
 };
 use functions::Functions;
+use heap::Heap;
 use hz_probes_ebpf::{Header, Kind, Loss, StackSite};
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Object};
 use mappings::Mappings;
@@ -32,15 +34,17 @@ use rings::Rings;
 use sampling::{Sampling, online_cpus};
 use setup::{Facts, Loaded};
 use std::{
+    ffi::OsStr,
     fmt,
     os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _},
+    path::PathBuf,
     time::Duration,
 };
 use tables::Tables;
 use tell::Told;
 use zerocopy::FromBytes as _;
 
-pub(super) const NAME: &str = "oncpu, offcpu";
+pub(super) const NAME: &str = "oncpu, offcpu, alloc";
 
 /// How long recording waits for the tables of processes that are there already.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,6 +70,10 @@ pub struct StackSettings {
     pub off_one_in: u32,
     /// Whether functions without frame pointers are left by what their file says of them.
     pub has_rows: bool,
+    /// Bytes of allocations between two samples, in the mean; `None`: allocators are left alone.
+    pub heap_mean_bytes: Option<u64>,
+    /// A file that the target is about to become, which it has not mapped yet.
+    pub program: Option<PathBuf>,
     /// Memory of all rings together, in bytes.
     pub ring_bytes: usize,
 }
@@ -74,6 +82,7 @@ pub struct StackSettings {
 pub struct Stacks {
     settings: StackSettings,
     links: Vec<Link>,
+    heap: Option<Heap>,
     sampling: Sampling,
     rings: Rings,
     perf: Option<PerfRings>,
@@ -116,9 +125,11 @@ impl Stacks {
         passes_samples: bool,
     ) -> Result<Self, StartError> {
         let sampling = Sampling::choose(settings.sample_by, settings.sample_hz);
+        let heap = Heap::new(&settings)?;
         let functions =
             if settings.has_offcpu { Functions::of_running_kernel() } else { Functions::default() };
-        let facts = Facts { functions, event: sampling.event(), passes_samples };
+        let hooks = heap.as_ref().map(Heap::hooks);
+        let facts = Facts { functions, event: sampling.event(), passes_samples, hooks };
         let Loaded { object, rings, rows } = setup::load(&settings, &facts, processes)?;
         let tables = match (map(&object, "PLACES"), rows) {
             (Some(places), Some(rows)) if settings.has_rows => Some(Tables::start(places, rows)),
@@ -128,6 +139,7 @@ impl Stacks {
         Ok(Self {
             settings,
             links: Vec::new(),
+            heap,
             sampling,
             rings: Rings::new(&rings)?,
             perf: None,
@@ -153,7 +165,14 @@ impl Stacks {
             )),
         }
         self.prepare();
+        if let Some(heap) = &mut self.heap {
+            heap.begin(&self.object, &mut self.mappings);
+        }
+        let own = |name: &OsStr| name == setup::SAMPLE || setup::is_off(name);
         for program in self.object.progs_mut().filter(|program| program.autoload()) {
+            if !own(program.name()) {
+                continue;
+            }
             if program.name() != setup::SAMPLE {
                 self.links.push(program.attach().map_err(refused)?);
                 continue;
@@ -205,6 +224,9 @@ impl Stacks {
 
     fn update_tables(&mut self) {
         let changed = self.mappings.take_changed();
+        if let Some(heap) = &mut self.heap {
+            heap.update(&self.object, &mut self.mappings, &changed);
+        }
         let Some(tables) = &self.tables else { return };
         for pid in changed {
             let is_gone = self.mappings.is_gone(pid);
@@ -233,6 +255,22 @@ impl Stacks {
     /// Records nothing more. What is in the rings can still be drained.
     pub fn detach(&mut self) {
         self.links.clear();
+        if let Some(heap) = &mut self.heap {
+            heap.detach();
+        }
+    }
+
+    /// Looks for processes that have joined the target.
+    pub fn each_second(&mut self) {
+        if let Some(heap) = &mut self.heap {
+            heap.look_for_processes(&self.object, &mut self.mappings);
+        }
+    }
+
+    /// What there is to know of what was recorded, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.heap.iter().flat_map(|heap| heap.notes(&self.object)).collect()
     }
 
     /// Tells of threads that are off their CPU still.
@@ -251,14 +289,16 @@ impl Stacks {
         let (name, hz) = (self.sampling.name(), self.settings.sample_hz);
         let oncpu = self.settings.has_oncpu.then(|| format!("oncpu ({name}, {hz} Hz)"));
         let offcpu = self.settings.has_offcpu.then(|| "offcpu (tp_btf)".to_owned());
-        oncpu.into_iter().chain(offcpu).collect::<Vec<_>>().join(", ")
+        let alloc = self.heap.as_ref().map(|heap| format!("alloc ({})", heap.hooks().name()));
+        oncpu.into_iter().chain(offcpu).chain(alloc).collect::<Vec<_>>().join(", ")
     }
 
     /// What cannot be had here, a phrase each.
     #[must_use]
     pub fn not_collected(&self) -> Vec<String> {
         let complaints = self.tables.as_ref().map(Tables::complaints).unwrap_or_default();
-        self.missing.iter().cloned().chain(complaints).collect()
+        let of_heap = self.heap.iter().flat_map(Heap::not_collected);
+        self.missing.iter().cloned().chain(complaints).chain(of_heap).collect()
     }
 
     /// The ledger, all CPUs together.
@@ -267,24 +307,16 @@ impl Stacks {
         let Settings { has_oncpu, has_offcpu, .. } = &self.settings;
         let is_on = |site: &StackSite| match site {
             StackSite::Sample => *has_oncpu,
-            StackSite::Stack => true,
+            StackSite::Stack => *has_oncpu || *has_offcpu,
             _ => *has_offcpu,
         };
         let sites = StackSite::ALL.iter().filter(|site| is_on(site));
-        sites.map(|site| LedgerRow::new(site.tag(), &self.loss(*site))).collect()
+        let rows = sites.map(|site| LedgerRow::new(site.tag(), &self.loss(*site)));
+        rows.chain(self.heap.iter().flat_map(|heap| heap.ledger(&self.object))).collect()
     }
 
     fn loss(&self, site: StackSite) -> Loss {
-        let mut sum = Loss::default();
-        let Some(ledger) = map(&self.object, "LEDGER") else { return sum };
-        let key = (site as u32).to_ne_bytes();
-        let per_cpu = ledger.lookup_percpu(&key, MapFlags::ANY).ok().flatten().unwrap_or_default();
-        for cpu in per_cpu {
-            if let Ok((loss, _)) = Loss::read_from_prefix(&cpu) {
-                sum.add(&loss);
-            }
-        }
-        sum
+        loss(&self.object, "LEDGER", site as u32)
     }
 
     /// What each program took.
@@ -320,6 +352,19 @@ fn missing(settings: &Settings, facts: &Facts, sampling: &Sampling) -> Vec<Strin
             .to_owned()
     });
     sampling.complaint.iter().cloned().chain(no_interrupts).collect()
+}
+
+/// A row of a ledger, all CPUs together.
+fn loss(object: &Object, ledger: &str, row: u32) -> Loss {
+    let mut sum = Loss::default();
+    let Some(ledger) = map(object, ledger) else { return sum };
+    let per_cpu = ledger.lookup_percpu(&row.to_ne_bytes(), MapFlags::ANY);
+    for cpu in per_cpu.ok().flatten().unwrap_or_default() {
+        if let Ok((loss, _)) = Loss::read_from_prefix(&cpu) {
+            sum.add(&loss);
+        }
+    }
+    sum
 }
 
 pub(super) fn refused(source: libbpf_rs::Error) -> StartError {

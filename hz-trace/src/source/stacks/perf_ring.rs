@@ -1,6 +1,7 @@
 //! What perf tells of processes: what they map, start, become and when they end. No samples come this
 //! way.
 
+use crate::host::clock;
 use perf_event::{Builder, Clock, Counter, events::Software};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::{
@@ -50,6 +51,8 @@ pub(super) struct FileId {
 pub(super) struct PerfRings {
     rings: Vec<Ring>,
     _counters: Vec<Counter>,
+    /// What was read and may have something before it in a ring that had been read already.
+    early: Vec<(u64, Happening)>,
 }
 
 impl PerfRings {
@@ -58,18 +61,33 @@ impl PerfRings {
         let counters: Vec<Counter> =
             cpus.iter().map(|cpu| changes_of(*cpu)).collect::<Result<_, _>>()?;
         let rings = counters.iter().map(|counter| Ring::map(counter, RING_PAGES));
-        Ok(Self { rings: rings.collect::<Result<_, _>>()?, _counters: counters })
+        let rings = rings.collect::<Result<_, _>>()?;
+        Ok(Self { rings, _counters: counters, early: Vec::new() })
     }
 
-    /// What happened since the last look, by time, nanoseconds of `CLOCK_MONOTONIC`.
+    /// What happened between the last look and this one, by time, nanoseconds of `CLOCK_MONOTONIC`. What
+    /// happens while the rings are read is left for the next: a process that goes from one CPU to another
+    /// meanwhile would have mapped its code before it became the program that did.
     pub(super) fn read(&mut self) -> Vec<(u64, Happening)> {
-        let mut happened = Vec::new();
+        let now_ns = clock::monotonic_ns();
+        let mut happened = std::mem::take(&mut self.early);
         for ring in &mut self.rings {
             parse(&ring.take(), &mut happened);
         }
-        happened.sort_by_key(|(time_ns, _)| *time_ns);
+        let (happened, early) = until(happened, now_ns);
+        self.early = early;
         happened
     }
+}
+
+/// What happened, with the time of each, nanoseconds of `CLOCK_MONOTONIC`.
+type Happened = Vec<(u64, Happening)>;
+
+/// By time, what happened before `time_ns`, and the rest.
+fn until(mut happened: Happened, time_ns: u64) -> (Happened, Happened) {
+    happened.sort_by_key(|(time_ns, _)| *time_ns);
+    let early = happened.split_off(happened.partition_point(|(at_ns, _)| *at_ns < time_ns));
+    (happened, early)
 }
 
 /// Records of what processes on a CPU change.
@@ -256,6 +274,14 @@ mod tests {
             (58, Happening::Lost),
         ];
         assert_eq!(happened, expected);
+    }
+
+    #[test]
+    fn what_happened_while_rings_were_read_waits_for_what_was_before() {
+        // CPU 1 was read when the process came from CPU 0, which is read next time.
+        let (now, early) = until(vec![(9, Happening::Lost), (5, Happening::Became { pid: 1 })], 7);
+        assert_eq!(now, [(5, Happening::Became { pid: 1 })]);
+        assert_eq!(early, [(9, Happening::Lost)]);
     }
 
     proptest! {

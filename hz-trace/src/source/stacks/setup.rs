@@ -3,6 +3,7 @@
 use super::{
     NAME, StackSettings,
     functions::Functions,
+    heap::HeapHooks,
     refused,
     row_maps::{self, RowMaps},
 };
@@ -11,18 +12,22 @@ use crate::{
     host::{self, KernelTypes},
     source::{Scope, sched_setup},
 };
-use hz_probes_ebpf::{FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, MAX_RINGS, StackConfig};
+use hz_probes_ebpf::{
+    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, HEAP_MEAN_MAX, MAX_RINGS, StackConfig,
+};
 use libbpf_rs::{MapHandle, Object, ObjectBuilder, OpenObject};
-use std::os::fd::BorrowedFd;
+use std::{ffi::OsStr, os::fd::BorrowedFd};
 use zerocopy::IntoBytes as _;
 
 /// The programs, in Rust, empty when they were not built. libbpf loads them, since it can give one
 /// object a map of another; their maps are described in BTF for that.
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stacks"));
 
-/// Programs of `oncpu` and of `offcpu`.
+/// Programs of `oncpu` and of `offcpu`; those of `alloc` are in `heap.rs`.
 pub(super) const SAMPLE: &str = "oncpu_sample";
 const OFF: [&str; 2] = ["offcpu_switch", "offcpu_waking"];
+/// Maps of `alloc` that take memory.
+const OF_HEAP: [&str; 3] = ["HEAP_CALLS", "HEAP_LIVE", "HEAP_SCRATCH"];
 
 /// What the programs are told beside the settings.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +37,8 @@ pub(super) struct Facts {
     pub(super) event: u32,
     /// Whether perf writes each sample too, behind the program: so that tests can compare what both say.
     pub(super) passes_samples: bool,
+    /// How probes are put on allocators, if they are.
+    pub(super) hooks: Option<HeapHooks>,
 }
 
 /// The loaded programs.
@@ -53,9 +60,14 @@ pub(super) fn load(
     let types = KernelTypes::of_running_kernel()?;
     let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(refused)?;
     for mut program in open.progs_mut() {
-        let name = program.name().to_string_lossy().into_owned();
-        let is_wanted =
-            if name == SAMPLE { settings.has_oncpu } else { settings.has_offcpu && is_off(&name) };
+        let name = program.name().to_owned();
+        let is_wanted = if name == SAMPLE {
+            settings.has_oncpu
+        } else if is_off(&name) {
+            settings.has_offcpu
+        } else {
+            facts.hooks.is_some_and(|hooks| hooks.wants(&mut program))
+        };
         program.set_autoload(is_wanted);
     }
     let ring_count = host::possible_cpus().next_power_of_two().min(MAX_RINGS);
@@ -75,8 +87,8 @@ pub(super) fn load(
     Ok(Loaded { object, rings, rows })
 }
 
-fn is_off(program: &str) -> bool {
-    OFF.contains(&program)
+pub(super) fn is_off(program: &OsStr) -> bool {
+    OFF.iter().any(|name| program == *name)
 }
 
 /// Takes the map of the target's processes from `sched`, and no memory for maps that nobody looks at.
@@ -91,6 +103,9 @@ fn fit_maps(
             ("PIDS", Some(fd)) => map.reuse_fd(fd).map_err(refused)?,
             ("PIDS", None) => map.set_max_entries(1).map_err(refused)?,
             ("OFF", _) if !settings.has_offcpu => map.set_max_entries(1).map_err(refused)?,
+            (name, _) if settings.heap_mean_bytes.is_none() && OF_HEAP.contains(&name) => {
+                map.set_max_entries(1).map_err(refused)?;
+            }
             _ => {}
         }
     }
@@ -122,6 +137,7 @@ fn config(
     Ok(StackConfig {
         cgroup_id,
         off_min_ns: u64::try_from(settings.off_min.as_nanos()).unwrap_or(u64::MAX),
+        heap_mean_bytes: settings.heap_mean_bytes.unwrap_or(1).clamp(1, HEAP_MEAN_MAX),
         cgroup_level,
         filter,
         ring_mask: u32::try_from(ring_count - 1).unwrap_or(0),
