@@ -25,6 +25,8 @@ mod scheduler;
 #[path = "support/simulate.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod simulate;
+#[path = "support/story.rs"]
+mod story;
 
 const DRIVER: &str = include_str!("support/drive.js");
 
@@ -274,4 +276,50 @@ fn tasks_can_be_looked_at_searched_for_and_isolated() {
     assert_eq!((text(&seen, "/tally"), &seen["hits"]), ("1 found", &1.into()));
     assert!(seen["dimmedByClick"].as_u64() > Some(20), "{seen:#}");
     assert!(text(&seen, "/firstMatch").starts_with(&format!("{name}: ")), "{seen:#}");
+}
+
+#[test]
+fn requests_marks_and_reasons_of_a_task_can_be_looked_at() {
+    if !has_browser() {
+        return;
+    }
+    let svg = svg(&story::story());
+    let (_, rest) = svg.split_once("class=\"hz-data\"").unwrap();
+    let (_, rest) = rest.split_once("<![CDATA[").unwrap();
+    let data: Value = serde_json::from_str(rest.split_once("]]>").unwrap().0).unwrap();
+    let name = |lane: &Value| data["actors"][lane["actor"].as_u64().unwrap() as usize][2].clone();
+    let mut lanes = data["lanes"].as_array().unwrap().iter();
+    let lane =
+        lanes.find(|lane| lane["kind"] == "task" && name(lane) == "upload (task 1)").unwrap();
+    let (top, height) = (lane["y"][0].as_f64().unwrap(), lane["y"][1].as_f64().unwrap());
+    let at = |ms: f64, below: f64| format!("[{}, {}]", 168.0 + 1.088 * ms, top + below);
+    let idle = at(150.0, height / 2.0);
+    let facts = format!(
+        r#"{{"box": {idle}, "labels": {{"search": "upload"}}, "points": {{
+            "idle": {idle}, "request": {}, "span": {}, "mark": {}}}}}"#,
+        at(150.0, height + 3.0),
+        at(24.0, height + 10.0),
+        at(27.5, height + 10.0),
+    );
+    let seen = drive_at(&[], &svg, &facts);
+    assert_eq!(seen["errors"], Value::Array(Vec::new()), "{seen:#}");
+    let idle = text(&seen, "/tips/idle");
+    let why = "idle 300 ms on writing 10.77.0.2:5000: 250 ms for the peer's closed window";
+    assert!(
+        idle.starts_with(
+            "upload (task 1): idle 300 ms, waits for socket 7 (→ 10.77.0.2:5000) to write\n"
+        ),
+        "{idle}"
+    );
+    assert!(idle.contains(why), "{idle}");
+    let request = text(&seen, "/tips/request");
+    assert!(
+        request.starts_with("upload (task 1): request 90 /files, status 200 320 ms"),
+        "{request}"
+    );
+    let span = text(&seen, "/tips/span");
+    assert!(span.starts_with("upload (task 1): parse 4.00 ms"), "{span}");
+    let mark = text(&seen, "/tips/mark");
+    assert!(mark.starts_with("upload (task 1): mark checked: 1,234"), "{mark}");
+    assert_eq!(seen["isReset"], true, "{seen:#}");
 }
