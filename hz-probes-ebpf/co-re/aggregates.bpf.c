@@ -29,6 +29,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 const volatile struct AggregateConfig CONFIG SEC(".rodata.config");
 
+#include "cgroup.h"
+
 /* Moved on by user space before each look. What is the longest of an epoch is kept until the end of
  * the next one, so that it can be read. */
 __u32 EPOCH SEC(".data.control");
@@ -92,24 +94,6 @@ static __always_inline __u32 task_cpu(struct task_struct *task)
 	if (bpf_core_field_exists(older->cpu))
 		return BPF_CORE_READ(older, cpu);
 	return BPF_CORE_READ(task, thread_info.cpu);
-}
-
-static __always_inline bool in_cgroup(struct task_struct *task)
-{
-	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
-	struct cgroup___with_ids *older = (void *)cgroup;
-	struct cgroup *ancestor = NULL;
-	__u32 level = CONFIG.cgroup_level;
-	__u64 id = 0;
-
-	if (BPF_CORE_READ(cgroup, level) < (int)level)
-		return false;
-	if (bpf_core_field_exists(older->ancestor_ids)) {
-		bpf_core_read(&id, sizeof(id), &older->ancestor_ids[level]);
-		return id == CONFIG.cgroup_id;
-	}
-	bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[level]);
-	return BPF_CORE_READ(ancestor, kn, id) == CONFIG.cgroup_id;
 }
 
 static __always_inline bool is_target(struct task_struct *task)

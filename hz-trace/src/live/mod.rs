@@ -4,9 +4,11 @@
 //! `/proc` and netlink. What cannot be had is in [`Window::not_collected`], with the reason.
 
 mod call;
+mod network;
 mod own;
 mod proc_threads;
 mod runtimes;
+mod wants;
 
 use crate::{
     error::{StartError, TargetError},
@@ -16,10 +18,15 @@ use crate::{
     session::{TargetSpec, target::Attached},
     source::{Aggregates, Scope, descendants},
 };
+use network::LiveNetwork;
 use own::OwnMeter;
 use proc_threads::ProcThreads;
 use runtimes::LiveRuntimes;
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+pub use wants::{Wants, Wishes};
 
 /// How often rings of runtimes are emptied: they hold what 0.1 s of 600,000 events a second and
 /// thread are.
@@ -53,6 +60,9 @@ pub struct Watch {
     threads: Threads,
     differ: Differ,
     runtimes: LiveRuntimes,
+    network: LiveNetwork,
+    wishes: Wishes,
+    wants: Wants,
     steal: StealClock,
     own: OwnMeter,
     not_collected: Vec<NotCollected>,
@@ -98,6 +108,9 @@ impl Watch {
             threads,
             differ: Differ::new(start_ns),
             runtimes,
+            network: LiveNetwork::new(&scope),
+            wishes: Wishes::default(),
+            wants: Wants::default(),
             steal: StealClock::default(),
             own: OwnMeter::start(),
             not_collected,
@@ -117,6 +130,33 @@ impl Watch {
         &self.target
     }
 
+    /// What this watch is asked for beside what it always tells; may be changed from anywhere.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        self.wishes.clone()
+    }
+
+    /// Attaches and detaches what somebody looks at now or does no more.
+    fn follow_wishes(&mut self) {
+        let wants = self.wishes.get();
+        if wants == self.wants {
+            return;
+        }
+        self.wants = wants;
+        match (wants.has_reasons, &self.threads) {
+            (true, Threads::Kernel(aggregates)) if !self.network.is_attached() => {
+                let processes = aggregates.processes();
+                self.network.attach(processes.as_ref().map(|map| map.as_fd()));
+            }
+            (true, Threads::Kernel(_)) => {}
+            (true, Threads::Proc(_)) => {
+                let why = self.not_collected.first().map_or("", |missing| &missing.why);
+                self.network.cannot_attach(why);
+            }
+            (false, _) => self.network.detach(),
+        }
+    }
+
     /// Gathers for `length` and gives what happened meanwhile. `is_over` is asked every 50 ms and may
     /// end it early.
     pub fn next(&mut self, length: Duration, mut is_over: impl FnMut() -> bool) -> Window {
@@ -129,8 +169,10 @@ impl Watch {
             if let Threads::Kernel(aggregates) = &mut self.threads {
                 aggregates.measure(self.began.elapsed() < MEASURED);
             }
+            self.follow_wishes();
             std::thread::sleep(rest.min(TICK));
             self.runtimes.tick();
+            self.network.tick();
         }
         self.began = Instant::now();
         self.gather()
@@ -150,6 +192,7 @@ impl Watch {
         });
         window.not_collected.clone_from(&self.not_collected);
         self.runtimes.close(&mut window);
+        self.network.close(&mut window, self.wants.has_reasons);
         self.add_ledger(&mut window);
         self.own.add(&mut window, began.elapsed());
         window
@@ -179,7 +222,9 @@ impl Watch {
         };
         aggregates.measure(false);
         rows.extend(aggregates.ledger());
-        let costs = aggregates.cost();
+        rows.extend(self.network.ledger());
+        let mut costs = aggregates.cost();
+        costs.extend(self.network.cost());
         window.ledger = since(&rows, &self.ledger_before);
         let measured = aggregates.measured();
         let measured_ns = (measured - self.measured_before).as_nanos().max(1);

@@ -8,7 +8,7 @@ use crate::{
     recording::{BpfCost, LedgerRow},
 };
 use hz_probes_ebpf::{
-    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS, Loss,
+    FILTER_ALL, FILTER_CGROUP, FILTER_PIDS,
     aggregate::{
         AGGREGATE_ENDED, AGGREGATE_SITES, AggregateConfig, CpuTotals, IDLE_CALLS, PLACES,
         ThreadTotals,
@@ -16,11 +16,7 @@ use hz_probes_ebpf::{
 };
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapImpl, Object, ObjectBuilder};
 use rustc_hash::FxHashMap;
-use std::{
-    io::Read as _,
-    os::fd::AsFd as _,
-    time::{Duration, Instant},
-};
+use std::{io::Read as _, os::fd::AsFd, time::Duration};
 use zerocopy::{FromBytes, IntoBytes as _};
 
 const NAME: &str = "aggregates";
@@ -60,9 +56,9 @@ pub struct Aggregates {
     object: Object,
     epoch: u32,
     place_cpus: u32,
+    has_processes: bool,
     missing: Vec<String>,
-    meter: Option<(bpf::RunTimeMeter, Instant)>,
-    measured: Duration,
+    meter: bpf::SometimesMeter,
 }
 
 impl Aggregates {
@@ -103,9 +99,9 @@ impl Aggregates {
             object,
             epoch: 0,
             place_cpus: config.place_cpus,
+            has_processes: matches!(scope, Scope::Processes(_)),
             missing,
-            meter: None,
-            measured: Duration::ZERO,
+            meter: bpf::SometimesMeter::default(),
         };
         aggregates.next_epoch();
         if let Scope::Processes(pids) = scope {
@@ -174,12 +170,8 @@ impl Aggregates {
     /// The ledger, all CPUs together.
     #[must_use]
     pub fn ledger(&self) -> Vec<LedgerRow> {
-        let mut sums = [Loss::default(); AGGREGATE_SITES.len()];
-        for cpu in self.cpus() {
-            sums.iter_mut().zip(&cpu.ledger).for_each(|(sum, row)| sum.add(row));
-        }
-        let rows = AGGREGATE_SITES.iter().zip(&sums);
-        rows.map(|(site, loss)| LedgerRow::new(site, loss)).collect()
+        let cpus = self.cpus().into_iter().map(|cpu| cpu.ledger);
+        bpf::sum_ledger(AGGREGATE_SITES.iter().copied(), cpus)
     }
 
     /// What each program took.
@@ -193,17 +185,20 @@ impl Aggregates {
 
     /// Lets the kernel measure the programs' run time, or stops it.
     pub fn measure(&mut self, is_on: bool) {
-        if is_on && self.meter.is_none() {
-            self.meter = bpf::RunTimeMeter::start().map(|meter| (meter, Instant::now()));
-        } else if !is_on && let Some((_, since)) = self.meter.take() {
-            self.measured += since.elapsed();
-        }
+        self.meter.measure(is_on);
     }
 
     /// For how long the kernel has measured.
     #[must_use]
-    pub const fn measured(&self) -> Duration {
-        self.measured
+    pub fn measured(&self) -> Duration {
+        self.meter.measured()
+    }
+
+    /// The map of the target's processes, which the programs keep up to date: key pid (u32), value u8.
+    /// `None` unless processes are the target.
+    #[must_use]
+    pub fn processes(&self) -> Option<impl AsFd> {
+        self.map("PIDS").filter(|_| self.has_processes)
     }
 
     fn map(&self, name: &str) -> Option<MapImpl<'_>> {

@@ -1,7 +1,11 @@
 //! What the kernel says of BPF programs: how often they ran, for how long, and how often not.
 
-use crate::recording::BpfCost;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use crate::recording::{BpfCost, LedgerRow};
+use hz_probes_ebpf::Loss;
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
 
 /// Lets the kernel measure the run time of all programs while it lives.
 ///
@@ -49,4 +53,40 @@ pub(super) fn cost(program: &str, fd: BorrowedFd<'_>) -> BpfCost {
         measured_ns: info.run_time_ns,
         skipped_by_kernel: info.recursion_misses,
     }
+}
+
+/// Measures now and then, and knows for how long it did.
+#[derive(Debug, Default)]
+pub(super) struct SometimesMeter {
+    running: Option<(RunTimeMeter, Instant)>,
+    measured: Duration,
+}
+
+impl SometimesMeter {
+    /// Lets the kernel measure, or stops it.
+    pub(super) fn measure(&mut self, is_on: bool) {
+        if is_on && self.running.is_none() {
+            self.running = RunTimeMeter::start().map(|meter| (meter, Instant::now()));
+        } else if !is_on && let Some((_, since)) = self.running.take() {
+            self.measured += since.elapsed();
+        }
+    }
+
+    /// For how long the kernel has measured.
+    pub(super) fn measured(&self) -> Duration {
+        let now = self.running.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        self.measured + now
+    }
+}
+
+/// The rows of a ledger, all CPUs together: `cpus` has the rows of each, in the order of `sites`.
+pub(super) fn sum_ledger<'a>(
+    sites: impl ExactSizeIterator<Item = &'a str>,
+    cpus: impl IntoIterator<Item = impl IntoIterator<Item = Loss>>,
+) -> Vec<LedgerRow> {
+    let mut sums = vec![Loss::default(); sites.len()];
+    for cpu in cpus {
+        sums.iter_mut().zip(cpu).for_each(|(sum, row)| sum.add(&row));
+    }
+    sites.zip(&sums).map(|(site, loss)| LedgerRow::new(site, loss)).collect()
 }

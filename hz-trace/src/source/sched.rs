@@ -14,11 +14,7 @@ use libbpf_rs::{
     Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, RingBuffer,
     RingBufferBuilder,
 };
-use std::{
-    io::Read as _,
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
+use std::{io::Read as _, os::fd::AsFd, time::Duration};
 use zerocopy::FromBytes as _;
 
 pub(super) const NAME: &str = "sched";
@@ -73,8 +69,7 @@ pub struct Sched {
     has_switches: bool,
     has_processes: bool,
     missing: Vec<String>,
-    meter: Option<(bpf::RunTimeMeter, Instant)>,
-    measured: Duration,
+    meter: bpf::SometimesMeter,
 }
 
 impl Sched {
@@ -132,8 +127,7 @@ impl Sched {
             has_switches: settings.has_switches,
             has_processes: matches!(settings.scope, Scope::Processes(_)),
             missing,
-            meter: None,
-            measured: Duration::ZERO,
+            meter: bpf::SometimesMeter::default(),
         };
         if let Scope::Processes(pids) = &settings.scope {
             for pid in pids {
@@ -250,16 +244,12 @@ impl Sched {
     /// The ledger, all CPUs together.
     #[must_use]
     pub fn ledger(&self) -> Vec<LedgerRow> {
-        let mut sums = vec![Loss::default(); Site::ALL.len()];
-        for cpu in self.cpu_states() {
-            let (rows, _) =
-                <[Loss]>::ref_from_prefix_with_elems(&cpu, sums.len()).unwrap_or((&[], &[]));
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                sum.add(row);
-            }
-        }
-        let rows = Site::ALL.iter().zip(&sums);
-        rows.map(|(site, loss)| LedgerRow::new(site.tag(), loss)).collect()
+        let rows = |cpu: Vec<u8>| {
+            let rows = <[Loss]>::ref_from_prefix_with_elems(&cpu, Site::ALL.len());
+            rows.map_or_else(|_| Vec::new(), |(rows, _)| rows.to_vec())
+        };
+        let cpus = self.cpu_states().into_iter().map(rows);
+        bpf::sum_ledger(Site::ALL.iter().map(|site| site.tag()), cpus)
     }
 
     /// Calls `each(cpu, since_ns, count)` for records that were lost and not told, because their
@@ -297,18 +287,13 @@ impl Sched {
 
     /// Lets the kernel measure the programs' run time, or stops it.
     pub fn measure(&mut self, is_on: bool) {
-        if is_on && self.meter.is_none() {
-            self.meter = bpf::RunTimeMeter::start().map(|meter| (meter, Instant::now()));
-        } else if !is_on && let Some((_, since)) = self.meter.take() {
-            self.measured += since.elapsed();
-        }
+        self.meter.measure(is_on);
     }
 
     /// For how long the kernel has measured.
     #[must_use]
     pub fn measured(&self) -> Duration {
-        let now = self.meter.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        self.measured + now
+        self.meter.measured()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A recording's events, folded into windows: what the kernel's programs sum up live, here.
 
-use super::{Differ, TaskFolder, Totals, Window};
+use super::{Differ, NetworkFolder, TaskFolder, Totals, Window};
 use crate::{decode::Event, model::display_comm};
 use hz_probes_ebpf::{
     Comm, Header, Interrupts, Loss, Migrate, SWITCH_PREEMPTED, Switch, THREAD_FOREIGN,
@@ -20,6 +20,7 @@ pub struct WindowFolder {
     totals: Totals,
     differ: Differ,
     tasks: TaskFolder,
+    network: NetworkFolder,
     steal_ns: FxHashMap<u32, u64>,
     realtime_ahead_ns: u64,
 }
@@ -41,6 +42,7 @@ impl WindowFolder {
             totals,
             differ: Differ::new(start_ns),
             tasks: TaskFolder::new(start_ns),
+            network: NetworkFolder::default(),
             steal_ns: FxHashMap::default(),
             realtime_ahead_ns: start_realtime_ns.saturating_sub(start_ns),
         }
@@ -62,7 +64,10 @@ impl WindowFolder {
             Event::Interrupts(Interrupts { header, steal_ns, .. }) => {
                 *self.steal_ns.entry(header.cpu.into()).or_default() += steal_ns;
             }
-            _ => self.tasks.fold(event),
+            _ => {
+                self.tasks.fold(event);
+                self.network.fold(event);
+            }
         }
     }
 
@@ -83,6 +88,9 @@ impl WindowFolder {
             self.tasks.name_known_process(runtime.pid, &runtime.process);
         }
         self.tasks.close(end_ns, &mut window);
+        let threads = &self.totals.threads;
+        let name = |pid| threads.get(&pid).map(|thread| display_comm(&thread.comm));
+        self.network.close(&mut window, &mut |pid| name(pid).unwrap_or_default());
         window
     }
 

@@ -5,6 +5,7 @@
 
 mod fold;
 mod histogram;
+pub(crate) mod network;
 mod system;
 mod tasks;
 mod threads;
@@ -12,10 +13,11 @@ mod totals;
 
 pub use fold::WindowFolder;
 pub use histogram::Histogram;
-pub use system::{
-    Listener, Network, NotCollected, Own, PoolRow, Ports, ProgramRow, ProtocolCounts, Qdisc, Site,
-    Socket,
+pub use network::{
+    LimitedBy, Limits, Listener, Network, NetworkFolder, Ports, ProtocolCounts, Qdisc, Reasons,
+    Socket, TcpState,
 };
+pub use system::{NotCollected, Own, PoolRow, ProgramRow, Site};
 pub use tasks::{GroupRow, LongPoll, LongReady, RuntimeRow, TaskFolder, TaskRow, WorkerRow};
 pub use threads::{Block, CpuRow, Move, ThreadRow, ThreadState, Wait};
 pub use totals::{Differ, Totals};

@@ -7,7 +7,7 @@ use super::{
     owners::Owners,
     ports::{PortRange, Ports},
     route::{
-        self, DeviceNames, LinkMessage, Look, QueueMessage, RTM_GETLINK, RTM_GETQDISC, RTM_NEWLINK,
+        self, DeviceNames, LinkMessage, Look, QueueLengths, QueueMessage, RTM_GETLINK, RTM_GETQDISC, RTM_NEWLINK,
         RTM_NEWQDISC,
     },
     socket::{Netlink, Question},
@@ -20,6 +20,7 @@ use hz_probes_ebpf::{
 };
 use rustix::net::netlink::SOCK_DIAG;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read as _, Seek as _},
 };
@@ -60,6 +61,8 @@ pub struct Snapshot {
     pub ports: Vec<HostPorts>,
     /// Queueing disciplines.
     pub queues: Vec<HostQueue>,
+    /// What may wait in them, packets and bytes, by device and handle, as far as their kinds say.
+    pub limits: BTreeMap<(u32, u32), (Option<u64>, Option<u64>)>,
     /// Devices.
     pub devices: Vec<HostDevice>,
     /// Unix sockets.
@@ -274,14 +277,21 @@ impl Namespace {
             body,
         };
         let (link, queue) = (LinkMessage::default(), QueueMessage::default());
-        let Snapshot { devices, queues, refused, .. } = snapshot;
+        let Snapshot { devices, queues, limits, refused, .. } = snapshot;
         let links = question(RTM_GETLINK, RTM_NEWLINK, link.as_bytes());
-        let asked = self.route.ask(links, |payload| devices.extend(route::device(payload, look)));
+        let mut lengths = QueueLengths::new();
+        let asked = self.route.ask(links, |payload| {
+            devices.extend(route::device(payload, look));
+            lengths.extend(route::queue_length(payload));
+        });
         refused.extend(asked.err());
         let names: DeviceNames =
             devices.iter().map(|device| (device.header.arg, device.device)).collect();
         let disciplines = question(RTM_GETQDISC, RTM_NEWQDISC, queue.as_bytes());
-        let each = |payload: &[u8]| queues.extend(route::queue(payload, look, &names));
+        let each = |payload: &[u8]| {
+            queues.extend(route::queue(payload, look, &names));
+            limits.extend(route::limit(payload, &lengths));
+        };
         refused.extend(self.route.ask(disciplines, each).err());
     }
 }

@@ -38,8 +38,10 @@ pub(super) struct QueueMessage {
 }
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_STATS64: u16 = 23;
 const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
 const TCA_STATS2: u16 = 7;
 const TCA_STATS_BASIC: u16 = 1;
 const TCA_STATS_QUEUE: u16 = 3;
@@ -58,6 +60,12 @@ impl Look {
         Header { time_ns: self.time_ns, kind, cpu: u16::MAX, arg: device, ..Header::default() }
     }
 }
+
+/// Packets and bytes.
+type QueueLimit = (Option<u64>, Option<u64>);
+
+/// Lengths of devices' queues by number, packets.
+pub(super) type QueueLengths = BTreeMap<u32, u32>;
 
 /// Names of devices by number.
 pub(super) type DeviceNames = BTreeMap<u32, [u8; HOST_NAME_BYTES]>;
@@ -112,6 +120,35 @@ pub(super) fn queue(payload: &[u8], look: Look, names: &DeviceNames) -> Option<H
         }
     }
     Some(queue)
+}
+
+/// What a queueing discipline may hold, packets and bytes, by device and handle, as far as its kind says.
+pub(super) fn limit(payload: &[u8], lengths: &QueueLengths) -> Option<((u32, u32), QueueLimit)> {
+    let (message, rest) = QueueMessage::read_from_prefix(payload).ok()?;
+    let find = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let options = find(TCA_OPTIONS).unwrap_or_default();
+    let nested =
+        |wanted| attributes(options).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    // A fifo's options are one number; of the others the one that is their limit.
+    let limit = match name::<16>(find(TCA_KIND)?).as_slice().split(|byte| *byte == 0).next()? {
+        b"pfifo" if !options.is_empty() => (Some(padded::<u32>(options)), None),
+        b"bfifo" if !options.is_empty() => (None, Some(padded::<u32>(options))),
+        b"fq_codel" | b"codel" => (nested(2).map(padded::<u32>), None),
+        b"fq" => (nested(1).map(padded::<u32>), None),
+        // `struct tc_tbf_qopt`: two rates of 12 bytes, then the limit in bytes.
+        b"tbf" => (None, nested(1).map(|value| padded::<[u32; 7]>(value)[6])),
+        b"pfifo_fast" => (lengths.get(&message.device).copied(), None),
+        _ => return None,
+    };
+    let (packets, bytes) = limit;
+    Some(((message.device, message.handle), (packets.map(u64::from), bytes.map(u64::from))))
+}
+
+/// The length of a device's queue, by its number.
+pub(super) fn queue_length(payload: &[u8]) -> Option<(u32, u32)> {
+    let (message, rest) = LinkMessage::read_from_prefix(payload).ok()?;
+    let length = attributes(rest).find(|(kind, _)| *kind == IFLA_TXQLEN)?;
+    Some((message.index, padded(length.1)))
 }
 
 fn statistics(queue: &mut HostQueue, nested: &[u8]) {
