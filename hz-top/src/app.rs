@@ -1,15 +1,23 @@
 //! State: what is shown. [`App::update`] is the only way it changes.
 
 use crate::{
+    flame::FlameState,
     history::{History, Point},
     keys,
+    queues::{QueueRow, queues},
     table::TableState,
     theme::Theme,
     view,
     warning::{Finding, Recent, findings},
 };
-use hz_trace::model::window::Window;
-use ratatui::crossterm::event::{KeyEvent, MouseEvent};
+use hz_trace::{
+    live::Wants,
+    model::window::{FlameGraph, Window},
+};
+use ratatui::{
+    crossterm::event::{KeyEvent, MouseEvent},
+    layout::Rect,
+};
 use regex_lite::{Regex, RegexBuilder};
 
 /// A panel of the screen.
@@ -73,6 +81,12 @@ impl Panel {
     }
 }
 
+/// Windows that warnings look back at.
+const RECENT: usize = 120;
+
+/// Windows that a queue's trend is of.
+const TREND: usize = 10;
+
 /// What happened.
 #[derive(Debug)]
 pub enum Msg {
@@ -82,8 +96,8 @@ pub enum Msg {
     Key(KeyEvent),
     /// The mouse was used.
     Mouse(MouseEvent),
-    /// The screen has another size.
-    Resize,
+    /// The screen has so many columns and rows.
+    Resize(u16, u16),
     /// Something to be said in the last line.
     Notice(String),
     /// Whether a recording is being made now.
@@ -118,6 +132,8 @@ pub(crate) enum Drill {
     Task(u32, u64),
     /// One thread.
     Thread(u32),
+    /// One socket, by its cookie.
+    Socket(u64),
 }
 
 /// Everything that the screen shows.
@@ -145,6 +161,15 @@ pub struct App {
     pub(crate) groups: TableState,
     pub(crate) tasks: TableState,
     pub(crate) threads: TableState,
+    pub(crate) sockets: TableState,
+    pub(crate) listeners: TableState,
+    pub(crate) queues: TableState,
+    pub(crate) sites: TableState,
+    /// Queues of the window that is shown, with how deep they were before.
+    pub(crate) queue_rows: Vec<QueueRow>,
+    pub(crate) flame: FlameState,
+    /// The screen, as far as the mouse is concerned.
+    pub(crate) screen: Rect,
 }
 
 impl App {
@@ -172,6 +197,13 @@ impl App {
             groups: TableState::sorted_by(view::tasks::GROUPS_SORT),
             tasks: TableState::sorted_by(view::tasks::TASKS_SORT),
             threads: TableState::sorted_by(view::threads::SORT),
+            sockets: TableState::sorted_by(view::sockets::SORT),
+            listeners: TableState::sorted_by(view::sockets::LISTENERS_SORT),
+            queues: TableState::sorted_by(view::queues::SORT),
+            sites: TableState::sorted_by(view::memory::SORT),
+            queue_rows: Vec::new(),
+            flame: FlameState::default(),
+            screen: Rect::default(),
         }
     }
 
@@ -210,7 +242,7 @@ impl App {
             Msg::Window(window) => self.take(*window),
             Msg::Key(key) => return keys::press(self, key),
             Msg::Mouse(event) => keys::mouse(self, event),
-            Msg::Resize => {}
+            Msg::Resize(width, height) => self.screen = Rect::new(0, 0, width, height),
             Msg::Notice(text) => self.notice = text,
             Msg::Recording(is_on) => self.is_recording = is_on,
             Msg::Ended(text) => self.notice = text,
@@ -251,10 +283,12 @@ impl App {
     }
 
     fn look(&mut self) {
-        let points: Vec<&Point> = self.history.points(self.back).rev().take(120).collect();
-        let groups =
-            points.iter().rev().map(|point| (point.end_ns, point.groups.as_slice())).collect();
-        self.findings = findings(&Recent { window: &self.window, groups });
+        let points: Vec<&Point> = self.history.points(self.back).rev().take(RECENT).collect();
+        let points: Vec<&Point> = points.into_iter().rev().collect();
+        self.queue_rows = with_trends(queues(&self.window), &points);
+        let groups = points.iter().map(|point| (point.end_ns, point.groups.as_slice())).collect();
+        let retransmits = points.iter().filter_map(|point| point.retransmits).collect();
+        self.findings = findings(&Recent { window: &self.window, groups, retransmits });
         self.arrange();
     }
 
@@ -276,6 +310,7 @@ impl App {
         let matches = |texts: &[&str]| {
             wanted.as_ref().is_none_or(|regex| texts.iter().any(|text| regex.is_match(text)))
         };
+        let is_all = wanted.is_none();
         groups.arrange(&window.groups, view::tasks::GROUPS, |row| {
             matches(&[&row.name, &row.spawned_at, &row.process, &row.pid.to_string()])
         });
@@ -284,23 +319,89 @@ impl App {
                 Some(Drill::Group(pid, name, place)) => {
                     (row.pid, &row.name, &row.spawned_at) == (*pid, name, place)
                 }
-                _ => true,
+                // Single tasks are shown of a group only.
+                _ => false,
             };
-            is_inside
-                && matches(&[&row.name, &row.spawned_at, &row.waits_for, &row.pid.to_string()])
+            let is_wanted =
+                || matches(&[&row.name, &row.spawned_at, &row.waits_for, &row.pid.to_string()]);
+            is_inside && (is_all || is_wanted())
         });
         threads.arrange(&window.threads, view::threads::COLUMNS, |row| {
-            let tid = row.tid.to_string();
-            row.is_target && matches(&[&row.name, &row.process, &tid, &row.pid.to_string()])
+            let is_wanted = || {
+                let tid = row.tid.to_string();
+                matches(&[&row.name, &row.process, &tid, &row.pid.to_string()])
+            };
+            row.is_target && (is_all || is_wanted())
         });
+        self.arrange_network();
+    }
+
+    fn arrange_network(&mut self) {
+        let Self { window, wanted, sockets, listeners, queues, sites, queue_rows, .. } = self;
+        let matches = |texts: &[&str]| {
+            wanted.as_ref().is_none_or(|regex| texts.iter().any(|text| regex.is_match(text)))
+        };
+        let is_all = wanted.is_none();
+        let network = window.network.as_ref();
+        sockets.arrange(
+            network.map_or(&[][..], |network| &network.sockets),
+            view::sockets::COLUMNS,
+            |row| {
+                is_all || {
+                    let (local, peer) = (row.local.to_string(), row.peer.to_string());
+                    let state = row.state.name();
+                    matches(&[&local, &peer, &row.owner, &row.task, &row.pid.to_string(), state])
+                }
+            },
+        );
+        listeners.arrange(
+            network.map_or(&[][..], |network| &network.listeners),
+            view::sockets::LISTENERS,
+            |row| {
+                is_all
+                    || matches(&[
+                        &row.local.to_string(),
+                        &row.owner,
+                        &row.task,
+                        &row.pid.to_string(),
+                    ])
+            },
+        );
+        queues.arrange(queue_rows, view::queues::COLUMNS, |row| matches(&[&row.name, row.kind]));
+        sites.arrange(&window.sites, view::memory::COLUMNS, |row| {
+            is_all || matches(&[&row.place, &row.pid.to_string()])
+        });
+    }
+
+    /// What the screen needs beside what is always gathered: probes for the rest stay off.
+    #[must_use]
+    pub fn wants(&self) -> Wants {
+        let drill = self.drills.last();
+        let is_close = matches!(drill, Some(Drill::Task(..) | Drill::Thread(_)));
+        let shows_sockets = self.panel == Panel::Sockets || drill.is_some();
+        let has_storm = self.findings.iter().any(|finding| finding.warning == "retransmit-storm");
+        let shows_flame = self.panel == Panel::Flame;
+        Wants {
+            has_reasons: shows_sockets || has_storm,
+            has_oncpu: is_close || shows_flame && !self.flame.is_off,
+            has_offcpu: is_close || shows_flame && self.flame.is_off,
+        }
+    }
+
+    /// The flame graph that is looked at.
+    pub(crate) fn flame_graph(&self) -> Option<&FlameGraph> {
+        self.window.flames.iter().find(|graph| graph.kind == self.flame.kind())
     }
 
     /// The table that keys move in.
     pub(crate) fn table(&mut self) -> Option<(&mut TableState, usize)> {
         match (self.panel, self.drills.last()) {
-            (_, Some(Drill::Task(..) | Drill::Thread(_))) => None,
+            (_, Some(Drill::Task(..) | Drill::Thread(_) | Drill::Socket(_))) => None,
             (Panel::Tasks, Some(Drill::Group(..))) => {
                 Some((&mut self.tasks, view::tasks::TASKS.len()))
+            }
+            (Panel::Overview, _) if self.window.groups.is_empty() => {
+                Some((&mut self.threads, view::threads::COLUMNS.len()))
             }
             (Panel::Tasks | Panel::Overview, _) => {
                 Some((&mut self.groups, view::tasks::GROUPS.len()))
@@ -308,13 +409,17 @@ impl App {
             (Panel::Threads | Panel::Placement, _) => {
                 Some((&mut self.threads, view::threads::COLUMNS.len()))
             }
-            _ => None,
+            (Panel::Sockets, _) => Some((&mut self.sockets, view::sockets::COLUMNS.len())),
+            (Panel::Queues, _) => Some((&mut self.queues, view::queues::COLUMNS.len())),
+            (Panel::Memory, _) => Some((&mut self.sites, view::memory::COLUMNS.len())),
+            (Panel::Flame | Panel::Hz, _) => None,
         }
     }
 
     /// Looks more closely at the chosen row.
     pub(crate) fn drill(&mut self) {
         let drill = match (self.panel, self.drills.last()) {
+            (Panel::Overview, None) if self.window.groups.is_empty() => self.chosen_thread(),
             (Panel::Tasks | Panel::Overview, None) => {
                 let group = self.groups.row().and_then(|row| self.window.groups.get(row));
                 group.map(|row| Drill::Group(row.pid, row.name.clone(), row.spawned_at.clone()))
@@ -323,9 +428,12 @@ impl App {
                 let task = self.tasks.row().and_then(|row| self.window.tasks.get(row));
                 task.map(|row| Drill::Task(row.pid, row.task))
             }
-            (Panel::Threads | Panel::Placement, None) => {
-                let thread = self.threads.row().and_then(|row| self.window.threads.get(row));
-                thread.map(|row| Drill::Thread(row.tid))
+            (Panel::Threads | Panel::Placement, None) => self.chosen_thread(),
+            (Panel::Sockets, None) => {
+                let network = self.window.network.as_ref();
+                let row = self.sockets.row().zip(network);
+                let socket = row.and_then(|(row, network)| network.sockets.get(row));
+                socket.map(|row| Drill::Socket(row.cookie))
             }
             _ => None,
         };
@@ -333,10 +441,29 @@ impl App {
         match drill {
             Drill::Group(..) => self.panel = Panel::Tasks,
             Drill::Thread(_) => self.panel = Panel::Threads,
-            Drill::Task(..) => {}
+            Drill::Task(..) | Drill::Socket(_) => {}
         }
         self.drills.push(drill);
         self.tasks.chosen = 0;
         self.arrange();
     }
+
+    fn chosen_thread(&self) -> Option<Drill> {
+        let thread = self.threads.row().and_then(|row| self.window.threads.get(row));
+        thread.map(|row| Drill::Thread(row.tid))
+    }
+}
+
+/// Adds how deep queues were in the windows before.
+fn with_trends(mut rows: Vec<QueueRow>, points: &[&Point]) -> Vec<QueueRow> {
+    let recent = &points[points.len().saturating_sub(TREND)..];
+    for row in &mut rows {
+        let key = row.key();
+        let depth = |point: &&Point| {
+            let queues = point.queues.iter();
+            queues.filter(|(name, _)| *name == key).map(|(_, depth)| *depth).next_back()
+        };
+        row.trend = recent.iter().filter_map(depth).collect();
+    }
+    rows
 }

@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use hz_trace::{
-    live::{Watch, WatchSettings},
+    live::{Watch, WatchSettings, Wishes},
     recording::Recording,
     session::TargetSpec,
 };
@@ -24,6 +24,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// The window before the one that --once prints.
+const FIRST: Duration = Duration::from_millis(50);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -148,7 +151,9 @@ impl Cli {
             None => {
                 let mut watch = Watch::start(&self.settings())?;
                 app.add_title(&watch.target().to_string());
-                vec![watch.next(self.interval, || false)]
+                watch.wishes().set(app.wants());
+                // The first says where counters stand, so that the second has what they grew by.
+                vec![watch.next(FIRST, || false), watch.next(self.interval, || false)]
             }
         };
         for window in windows {
@@ -168,11 +173,14 @@ impl Cli {
     fn show(&self, mut app: App, recording: Option<Recording>) -> Result<ExitCode> {
         let (sender, messages) = sync_channel(64);
         let (stop, pace) = (Arc::new(AtomicBool::new(false)), Pace::default());
+        let mut wishes = Wishes::default();
         match recording {
             None => {
                 let flag = Arc::clone(&stop);
-                let target = feed::live(self.settings(), self.interval, sender.clone(), flag)?;
+                let (target, asked) =
+                    feed::live(self.settings(), self.interval, sender.clone(), flag)?;
                 app.add_title(&target);
+                wishes = asked;
             }
             Some(recording) => {
                 app.replays();
@@ -181,7 +189,9 @@ impl Cli {
         }
         let mut screen = term::Screen::take()?;
         term::listen(&sender)?;
-        let outside = Outside { sender, pace, target: self.target(), recorder: None };
+        let size = screen.terminal.size()?;
+        app.update(Msg::Resize(size.width, size.height));
+        let outside = Outside { sender, pace, wishes, target: self.target(), recorder: None };
         let result = outside.run(&mut app, &mut screen, &messages);
         stop.store(true, Ordering::Relaxed);
         result.map(|()| ExitCode::SUCCESS)
@@ -192,6 +202,7 @@ impl Cli {
 struct Outside {
     sender: SyncSender<Msg>,
     pace: Pace,
+    wishes: Wishes,
     target: TargetSpec,
     recorder: Option<Recorder>,
 }
@@ -205,6 +216,7 @@ impl Outside {
         messages: &Receiver<Msg>,
     ) -> Result<()> {
         loop {
+            self.wishes.set(app.wants());
             screen.terminal.draw(|frame| crate::view::draw(app, frame))?;
             let mut next = Some(messages.recv().context("nobody sends any more")?);
             // What has come meanwhile is drawn at once.

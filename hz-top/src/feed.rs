@@ -4,7 +4,7 @@
 use crate::app::Msg;
 use hz_trace::{
     error::TargetError,
-    live::{Watch, WatchSettings},
+    live::{Watch, WatchSettings, Wishes},
     recording::Recording,
     replay::Windows,
     session::{self, Observer, Progress, Settings, TargetSpec},
@@ -23,7 +23,7 @@ use std::{
 /// The first window: figures are to be there soon.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// Watches until nobody listens; what is watched.
+/// Watches until nobody listens; what is watched, and where to say what is looked at.
 ///
 /// # Errors
 ///
@@ -33,17 +33,17 @@ pub(crate) fn live(
     interval: Duration,
     sender: SyncSender<Msg>,
     stop: Arc<AtomicBool>,
-) -> Result<String, TargetError> {
+) -> Result<(String, Wishes), TargetError> {
     let (tell, told) = sync_channel(1);
     // A watch stays on the thread that it began on.
     std::thread::spawn(move || match Watch::start(&settings) {
         Ok(watch) => {
-            let _ = tell.send(Ok(watch.target().to_string()));
+            let _ = tell.send(Ok((watch.target().to_string(), watch.wishes())));
             gather(watch, interval, &sender, &stop);
         }
         Err(error) => _ = tell.send(Err(error)),
     });
-    told.recv().unwrap_or_else(|_| Ok(String::new()))
+    told.recv().unwrap_or_else(|_| Ok((String::new(), Wishes::default())))
 }
 
 fn gather(mut watch: Watch, interval: Duration, sender: &SyncSender<Msg>, stop: &AtomicBool) {

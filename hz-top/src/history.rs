@@ -1,5 +1,6 @@
 //! The last ten minutes, packed.
 
+use crate::queues::queues;
 use hz_trace::model::window::Window;
 use std::collections::VecDeque;
 
@@ -17,6 +18,10 @@ pub(crate) struct Point {
     pub(crate) waits: [u64; 6],
     /// Live tasks by group.
     pub(crate) groups: Vec<(String, u64)>,
+    /// Depths of queues.
+    pub(crate) queues: Vec<(String, u64)>,
+    /// Segments sent again, a second; `None`: not looked at.
+    pub(crate) retransmits: Option<f64>,
 }
 
 /// A bounded history.
@@ -28,8 +33,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn add(&mut self, window: &Window) {
-        let mut kept = window.clone();
-        kept.cut(ROWS);
+        let kept = window.top(ROWS);
         if self.packed.len() >= WINDOWS {
             self.packed.pop_front();
             self.points.pop_front();
@@ -66,7 +70,10 @@ fn point(window: &Window) -> Point {
     });
     let groups = window.groups.iter().take(ROWS);
     let groups = groups.map(|group| (group.name.clone(), group.alive)).collect();
-    Point { end_ns: window.end_ns, waits, groups }
+    let queues = queues(window).into_iter().take(ROWS).map(|row| (row.key(), row.depth)).collect();
+    let retransmits =
+        window.network.as_ref().map(|network| network.per_second(network.counts.retransmitted));
+    Point { end_ns: window.end_ns, waits, groups, queues, retransmits }
 }
 
 /// JSON, compressed: a fifth of a megabyte becomes some kilobytes.

@@ -1,8 +1,15 @@
 //! Keys and the mouse, as people know them from top, htop and vim.
 
-use crate::app::{App, Effect, Panel};
-use ratatui::crossterm::event::{
-    KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+use crate::{
+    app::{App, Effect, Panel},
+    flame::Step,
+    view,
+};
+use ratatui::{
+    crossterm::event::{
+        KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+    },
+    layout::Position,
 };
 
 /// Rows of a page.
@@ -14,7 +21,10 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("↑ ↓ j k PgUp PgDn g G", "choose a row"),
     ("← → h l < >", "sort by another column"),
     ("i", "sort the other way round"),
-    ("Enter", "look more closely: group → task, thread → its waits"),
+    (
+        "Enter",
+        "look closely: tasks → task → its polls, sockets, stack; thread → its waits, culprits",
+    ),
     ("Esc", "back; clear the filter"),
     ("/", "filter by name, pid, place or address: a regular expression"),
     ("Space", "pause; go on"),
@@ -24,6 +34,14 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("+ -", "replay faster, slower"),
     ("?", "these keys"),
     ("q", "leave"),
+];
+
+/// Keys of the flame graph, beside those.
+pub(crate) const FLAME_HELP: &[(&str, &str)] = &[
+    ("← → ↑ ↓ h j k l", "choose a frame; a click does too"),
+    ("Enter", "zoom in; a second click does too"),
+    ("Esc", "zoom out"),
+    ("o", "time on a CPU, time off it"),
 ];
 
 /// A key was pressed.
@@ -64,6 +82,9 @@ fn ask(app: &App, code: KeyCode) -> Option<Effect> {
 }
 
 fn choose(app: &mut App, code: KeyCode) {
+    if app.panel == Panel::Flame && look_at_flame(app, code) {
+        return;
+    }
     match code {
         KeyCode::Char(digit @ '1'..='9') => app.show(Panel::ALL[digit as usize - '1' as usize]),
         KeyCode::Tab => turn(app, 1),
@@ -79,6 +100,31 @@ fn choose(app: &mut App, code: KeyCode) {
         KeyCode::Esc | KeyCode::Backspace => leave(app),
         _ => walk(app, code),
     }
+}
+
+/// Keys of the flame graph; false: it is none of them.
+fn look_at_flame(app: &mut App, code: KeyCode) -> bool {
+    let step = match code {
+        KeyCode::Char('o') => {
+            app.flame.turn();
+            return true;
+        }
+        KeyCode::Enter => {
+            app.flame.zoom();
+            return true;
+        }
+        KeyCode::Esc | KeyCode::Backspace => return app.flame.zoom_out(),
+        KeyCode::Up | KeyCode::Char('k') => Step::Out,
+        KeyCode::Down | KeyCode::Char('j') => Step::In,
+        KeyCode::Left | KeyCode::Char('h') => Step::Left,
+        KeyCode::Right | KeyCode::Char('l') => Step::Right,
+        _ => return false,
+    };
+    let App { window, flame, .. } = app;
+    if let Some(graph) = window.flames.iter().find(|graph| graph.kind == flame.kind()) {
+        flame.step(graph, step);
+    }
+    true
 }
 
 fn turn(app: &mut App, by: usize) {
@@ -125,20 +171,32 @@ fn type_filter(app: &mut App, code: KeyCode) {
     app.typing = Some(text);
 }
 
-/// The mouse was used: the wheel chooses a row, a click on the last line a panel.
+/// The mouse was used: the wheel chooses a row, a click a panel in the last line, a frame of the flame
+/// graph or a row of the table.
 pub(crate) fn mouse(app: &mut App, event: MouseEvent) {
     let by = match event.kind {
         MouseEventKind::ScrollDown => 3,
         MouseEventKind::ScrollUp => -3,
         MouseEventKind::Down(MouseButton::Left) => {
-            if let Some(panel) = crate::view::panel_at(app, event.column, event.row) {
-                app.show(panel);
-            }
-            return;
+            return click(app, Position::new(event.column, event.row));
         }
         _ => return,
     };
     if let Some((table, _)) = app.table() {
         table.step(by);
+    }
+}
+
+fn click(app: &mut App, place: Position) {
+    if let Some(panel) = view::panel_at(app, place) {
+        return app.show(panel);
+    }
+    if app.panel == Panel::Flame
+        && let Some(node) = view::flame_node_at(app, place)
+    {
+        let App { window, flame, .. } = app;
+        if let Some(graph) = window.flames.iter().find(|graph| graph.kind == flame.kind()) {
+            flame.choose(graph, node);
+        }
     }
 }

@@ -7,9 +7,11 @@
 mod app;
 mod cli;
 mod feed;
+mod flame;
 mod history;
 mod keys;
 mod once;
+mod queues;
 mod save;
 mod table;
 mod term;

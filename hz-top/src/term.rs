@@ -60,7 +60,7 @@ pub(crate) fn listen(sender: &SyncSender<Msg>) -> Result<()> {
             let msg = match event::read() {
                 Ok(Event::Key(key)) => Msg::Key(key),
                 Ok(Event::Mouse(mouse)) => Msg::Mouse(mouse),
-                Ok(Event::Resize(..)) => Msg::Resize,
+                Ok(Event::Resize(width, height)) => Msg::Resize(width, height),
                 Ok(_) => continue,
                 // The terminal is gone.
                 Err(_) => Msg::Quit,

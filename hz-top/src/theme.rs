@@ -92,6 +92,41 @@ impl Theme {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
+    /// A frame of a flame graph that takes this share of it: what takes more is warmer, the kernel's is
+    /// cold.
+    #[must_use]
+    pub fn frame(self, share: f64, is_kernel: bool) -> Style {
+        if self.colours == Colours::None {
+            return Style::new();
+        }
+        let warm = [
+            (Color::Rgb(240, 196, 120), 222),
+            (Color::Rgb(230, 159, 0), 214),
+            (Color::Rgb(235, 120, 40), 208),
+        ];
+        let (rich, many) = if is_kernel {
+            (Color::Rgb(120, 180, 220), 110)
+        } else {
+            warm[((share.clamp(0.0, 1.0) * 3.0) as usize).min(2)]
+        };
+        let back = match self.colours {
+            Colours::True => rich,
+            Colours::Many => Color::Indexed(many),
+            _ if is_kernel => Color::Cyan,
+            _ => Color::Yellow,
+        };
+        Style::new().fg(Color::Black).bg(back)
+    }
+
+    /// What is marked where there are no colours.
+    #[must_use]
+    pub fn marked(self) -> Style {
+        match self.colours {
+            Colours::None => Style::new().add_modifier(Modifier::UNDERLINED),
+            _ => Style::new(),
+        }
+    }
+
     /// A share from 0 to 1 as a colour.
     #[must_use]
     pub fn heat(self, share: f64) -> Style {

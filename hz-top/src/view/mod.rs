@@ -1,10 +1,14 @@
 //! What is drawn, from the state alone: one file a panel.
 
+mod drill;
+mod flame;
 mod hz;
+pub(crate) mod memory;
 mod overview;
 mod placement;
+pub(crate) mod queues;
+pub(crate) mod sockets;
 pub(crate) mod tasks;
-mod text;
 pub(crate) mod threads;
 
 #[cfg(test)]
@@ -14,27 +18,18 @@ use crate::app::{App, Drill, Panel};
 use hz_trace::text as words;
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Layout, Position, Rect},
     text::{Line, Span},
     widgets::{Block, Paragraph},
 };
 
 /// Draws everything.
 pub fn draw(app: &App, frame: &mut Frame<'_>) {
-    let warnings = u16::try_from(app.findings.len().min(4)).unwrap_or(0);
-    let areas = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(warnings),
-        Constraint::Min(0),
-        Constraint::Length(1),
-    ]);
-    let [head, alarms, body, foot] = areas.areas(frame.area());
+    let [head, alarms, body, foot] = areas(app, frame.area());
     frame.render_widget(Paragraph::new(heading(app, head.width)), head);
-    let lines = app
-        .findings
-        .iter()
-        .take(4)
-        .map(|finding| Line::styled(format!(" ▲ {}", finding.sentence), app.theme.alarm()));
+    let lines = app.findings.iter().take(alarms.height.into());
+    let lines =
+        lines.map(|finding| Line::styled(format!(" ▲ {}", finding.sentence), app.theme.alarm()));
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), alarms);
     if app.shows_help {
         help(app, frame, body);
@@ -43,39 +38,38 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
     } else {
         frame.render_widget(Paragraph::new(" gathering the first figures …"), body);
     }
-    frame.render_widget(Paragraph::new(footer(app)), foot);
+    frame.render_widget(Paragraph::new(footer(app, foot.width)), foot);
+}
+
+/// Heading, warnings, body and footer.
+fn areas(app: &App, area: Rect) -> [Rect; 4] {
+    let most = if area.height < 30 { 2 } else { 4 };
+    let warnings = u16::try_from(app.findings.len()).unwrap_or(u16::MAX).min(most);
+    let areas = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(warnings),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ]);
+    areas.areas(area)
 }
 
 fn panel(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    if let Some(drill @ (Drill::Task(..) | Drill::Thread(_))) = app.drills.last() {
-        return text::drill(app, drill, frame, area);
+    if let Some(drill @ (Drill::Task(..) | Drill::Thread(_) | Drill::Socket(_))) = app.drills.last()
+    {
+        return drill::draw(app, drill, frame, area);
     }
     match app.panel {
         Panel::Overview => overview::draw(app, frame, area),
         Panel::Tasks => tasks::draw(app, frame, area),
         Panel::Threads => threads::draw(app, frame, area),
         Panel::Placement => placement::draw(app, frame, area),
-        Panel::Queues => text::queues(app, frame, area),
-        Panel::Memory => text::memory(app, frame, area),
+        Panel::Sockets => sockets::draw(app, frame, area),
+        Panel::Queues => queues::draw(app, frame, area),
+        Panel::Memory => memory::draw(app, frame, area),
+        Panel::Flame => flame::draw(app, frame, area),
         Panel::Hz => hz::draw(app, frame, area),
-        Panel::Sockets => missing(
-            app,
-            frame,
-            area,
-            "Sockets: not collected: hz-top does not read sockets yet; hz-trace record --probes net does",
-        ),
-        Panel::Flame => {
-            missing(app, frame, area, "Flame: not collected: hz-top draws no stacks yet");
-        }
     }
-}
-
-fn missing(app: &App, frame: &mut Frame<'_>, area: Rect, why: &str) {
-    let block = boxed(app, app.panel.name());
-    frame.render_widget(
-        Paragraph::new(why.to_owned()).wrap(ratatui::widgets::Wrap { trim: true }).block(block),
-        area,
-    );
 }
 
 /// A frame with a title.
@@ -83,6 +77,16 @@ fn boxed<'a>(app: &App, title: impl Into<String>) -> Block<'a> {
     Block::bordered()
         .border_style(app.theme.dim())
         .title(Span::styled(format!(" {} ", title.into()), app.theme.title()))
+}
+
+/// Columns and rows inside of a frame.
+fn inner(area: Rect) -> (u16, u16) {
+    (area.width.saturating_sub(2), area.height.saturating_sub(2))
+}
+
+/// The filter, for a title.
+fn filter(app: &App) -> String {
+    if app.filter.is_empty() { String::new() } else { format!(" · /{}", app.filter) }
 }
 
 fn heading(app: &App, width: u16) -> Line<'static> {
@@ -114,7 +118,14 @@ fn heading(app: &App, width: u16) -> Line<'static> {
     ])
 }
 
-fn footer(app: &App) -> Line<'static> {
+/// What a panel is called in the last line.
+fn tab(number: usize, panel: Panel, width: u16) -> String {
+    // All nine and the most needed key have to be seen in 80 columns.
+    let space = if width < 120 { "" } else { " " };
+    format!(" {number}{space}{}", panel.name())
+}
+
+fn footer(app: &App, width: u16) -> Line<'static> {
     if let Some(typed) = &app.typing {
         return Line::raw(format!(" /{typed}▏  Enter filters, Esc forgets it"));
     }
@@ -123,29 +134,43 @@ fn footer(app: &App) -> Line<'static> {
     }
     let mut spans = Vec::new();
     for (number, panel) in (1..).zip(Panel::ALL) {
-        let style = if panel == app.panel { app.theme.accent() } else { app.theme.dim() };
-        let text = format!(" {number} {}", panel.name());
-        let style = if panel == app.panel { style.patch(app.theme.title()) } else { style };
-        spans.push(Span::styled(text, style));
+        let style = if panel == app.panel {
+            app.theme.accent().patch(app.theme.title()).patch(app.theme.marked())
+        } else {
+            app.theme.dim()
+        };
+        spans.push(Span::styled(tab(number, panel, width), style));
     }
-    spans.push(Span::raw("  / filter  ␣ pause  [ ] time  ? keys  q leave"));
+    let more =
+        if width < 120 { " ? keys" } else { "  / filter  ␣ pause  [ ] time  ? keys  q leave" };
+    spans.push(Span::raw(more));
     Line::from(spans)
 }
 
 /// The panel whose name is at this place of the screen, if it is in the last line.
-pub(crate) fn panel_at(_: &App, column: u16, row: u16) -> Option<Panel> {
-    let last = ratatui::crossterm::terminal::size().ok()?.1.checked_sub(1)?;
+pub(crate) fn panel_at(app: &App, place: Position) -> Option<Panel> {
+    let [.., foot] = areas(app, app.screen);
+    if !foot.contains(place) {
+        return None;
+    }
     let mut end = 0;
-    let mut panels = (1..).zip(Panel::ALL).filter(|_| row == last);
+    let mut panels = (1..).zip(Panel::ALL);
     let found = panels.find(|(number, panel)| {
-        end += format!(" {number} {}", panel.name()).len();
-        usize::from(column) < end
+        end += tab(*number, *panel, foot.width).len();
+        usize::from(place.x) < end
     });
     found.map(|(_, panel)| panel)
 }
 
+/// The frame of the flame graph at this place of the screen.
+pub(crate) fn flame_node_at(app: &App, place: Position) -> Option<usize> {
+    let [_, _, body, _] = areas(app, app.screen);
+    flame::node_at(app, body, place)
+}
+
 fn help(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    let keys = crate::keys::HELP.iter().map(|(keys, what)| {
+    let own = if app.panel == Panel::Flame { crate::keys::FLAME_HELP } else { &[] };
+    let keys = own.iter().chain(crate::keys::HELP).map(|(keys, what)| {
         Line::from(vec![Span::styled(format!(" {keys:<24}"), app.theme.accent()), Span::raw(*what)])
     });
     let block = boxed(app, format!("Keys of {}: any key goes back", app.panel.name()));

@@ -1,9 +1,11 @@
 //! Warnings are diagnoses: what is wrong, in a sentence, and what shows it.
 
 mod held_worker;
+mod listen_overflow;
 mod lost_events;
 mod pool_exhausted;
 mod ready_task;
+mod retransmit_storm;
 mod starved_thread;
 mod steal;
 mod task_leak;
@@ -18,6 +20,16 @@ pub struct Recent<'a> {
     pub window: &'a Window,
     /// Live tasks by group and window, the oldest first, with the windows' ends in nanoseconds.
     pub groups: Vec<(u64, &'a [(String, u64)])>,
+    /// Segments sent again a second, by window, the oldest first.
+    pub retransmits: Vec<f64>,
+}
+
+impl<'a> Recent<'a> {
+    /// A window, and nothing before it.
+    #[must_use]
+    pub const fn of(window: &'a Window) -> Self {
+        Self { window, groups: Vec::new(), retransmits: Vec::new() }
+    }
 }
 
 /// Something that was found.
@@ -48,6 +60,8 @@ pub static WARNINGS: &[&dyn Warning] = &[
     &held_worker::HeldWorker,
     &ready_task::ReadyTask,
     &starved_thread::StarvedThread,
+    &listen_overflow::ListenOverflow,
+    &retransmit_storm::RetransmitStorm,
     &pool_exhausted::PoolExhausted,
     &task_leak::TaskLeak,
     &steal::Steal,
@@ -73,13 +87,14 @@ pub fn findings(recent: &Recent<'_>) -> Vec<Finding> {
 mod tests {
     use super::*;
     use hz_trace::model::window::{
-        Block, CpuRow, GroupRow, LongPoll, LongReady, Own, ThreadRow, Wait,
+        Block, CpuRow, GroupRow, LimitedBy, Listener, LongPoll, LongReady, Network, Own, Socket,
+        ThreadRow, Wait,
     };
 
     const MS: u64 = 1_000_000;
 
     fn of(window: &Window) -> Vec<Finding> {
-        findings(&Recent { window, groups: Vec::new() })
+        findings(&Recent::of(window))
     }
 
     fn held() -> Window {
@@ -196,11 +211,81 @@ mod tests {
         let groups =
             (0..).zip(&looks).map(|(at, look)| (at * 1_000 * MS, look.as_slice())).collect();
         let window = Window::default();
-        let found = findings(&Recent { window: &window, groups });
+        let found = findings(&Recent { groups, ..Recent::of(&window) });
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
             found[0].sentence.starts_with("tasks leak grow by 10.0 a second: 490 now"),
             "{found:?}"
+        );
+    }
+
+    fn network(change: impl FnOnce(&mut Network)) -> Window {
+        let mut network = Network { length_ns: 1_000 * MS, ..Network::default() };
+        change(&mut network);
+        Window { network: Some(network), ..Window::default() }
+    }
+
+    #[test]
+    fn a_full_accept_queue_names_who_does_not_accept() {
+        let row = |queue, dropped| Listener {
+            local: "0.0.0.0:8080".parse().unwrap(),
+            owner: "shop".into(),
+            task: "accept#3".into(),
+            queue,
+            limit: 128,
+            dropped,
+            ..Listener::default()
+        };
+        let found = of(&network(|network| {
+            network.listeners = vec![row(118, 0), row(128, 7), row(5, 0)];
+        }));
+        let sentences: Vec<_> = found.iter().map(|finding| finding.sentence.as_str()).collect();
+        assert_eq!(
+            sentences,
+            [
+                "listener 0.0.0.0:8080 accept queue 128 of 128, 7 connections were dropped: accept#3 does not accept fast enough",
+                "listener 0.0.0.0:8080 accept queue 118 of 128: accept#3 does not accept fast enough",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_storm_of_retransmits_names_the_connection_and_a_few_are_none() {
+        let with = |retransmitted, sent| {
+            network(|network| {
+                (network.counts.retransmitted, network.counts.sent) = (retransmitted, sent);
+                network.sockets = vec![Socket {
+                    peer: "10.0.0.7:5432".parse().unwrap(),
+                    owner: "shop".into(),
+                    pid: 7,
+                    retransmits: retransmitted,
+                    ..Socket::default()
+                }];
+            })
+        };
+        assert_eq!(
+            of(&with(40, 960))[0].sentence,
+            "40 segments a second are sent again, 4 % of all: most to 10.0.0.7:5432 by shop 7 (40)"
+        );
+        assert_eq!(of(&with(40, 9_000)), []);
+        assert_eq!(of(&with(9, 20)), []);
+    }
+
+    #[test]
+    fn a_connection_that_only_times_out_is_named() {
+        let found = of(&network(|network| {
+            network.sockets = vec![Socket {
+                peer: "10.0.0.7:5432".parse().unwrap(),
+                task: "checkout#4".into(),
+                backoff: 4,
+                send_queue: 61_000,
+                limited: LimitedBy::Loss,
+                ..Socket::default()
+            }];
+        }));
+        assert_eq!(
+            found[0].sentence,
+            "checkout#4 gets nothing through to 10.0.0.7:5432: 4 timeouts in a row, 61.0 kB wait"
         );
     }
 

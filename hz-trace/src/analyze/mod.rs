@@ -3,7 +3,7 @@
 mod check;
 mod culprit;
 mod distribution;
-mod flame;
+pub(crate) mod flame;
 mod joined;
 mod leaks;
 mod live;

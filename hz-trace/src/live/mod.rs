@@ -8,6 +8,7 @@ mod network;
 mod own;
 mod proc_threads;
 mod runtimes;
+mod stacks;
 mod wants;
 
 use crate::{
@@ -22,6 +23,7 @@ use network::LiveNetwork;
 use own::OwnMeter;
 use proc_threads::ProcThreads;
 use runtimes::LiveRuntimes;
+use stacks::LiveStacks;
 use std::{
     os::fd::AsFd as _,
     time::{Duration, Instant},
@@ -61,6 +63,9 @@ pub struct Watch {
     differ: Differ,
     runtimes: LiveRuntimes,
     network: LiveNetwork,
+    stacks: LiveStacks,
+    /// Switches a second in the last window.
+    switches: f64,
     wishes: Wishes,
     wants: Wants,
     steal: StealClock,
@@ -109,6 +114,8 @@ impl Watch {
             differ: Differ::new(start_ns),
             runtimes,
             network: LiveNetwork::new(&scope),
+            stacks: LiveStacks::new(&scope, settings.follow_children),
+            switches: 0.0,
             wishes: Wishes::default(),
             wants: Wants::default(),
             steal: StealClock::default(),
@@ -143,18 +150,25 @@ impl Watch {
             return;
         }
         self.wants = wants;
-        match (wants.has_reasons, &self.threads) {
-            (true, Threads::Kernel(aggregates)) if !self.network.is_attached() => {
-                let processes = aggregates.processes();
-                self.network.attach(processes.as_ref().map(|map| map.as_fd()));
-            }
-            (true, Threads::Kernel(_)) => {}
-            (true, Threads::Proc(_)) => {
-                let why = self.not_collected.first().map_or("", |missing| &missing.why);
+        let Threads::Kernel(aggregates) = &self.threads else {
+            let why = self.not_collected.first().map_or("", |missing| &missing.why);
+            if wants.has_reasons {
                 self.network.cannot_attach(why);
             }
-            (false, _) => self.network.detach(),
+            if wants.has_oncpu || wants.has_offcpu {
+                self.stacks.refuse(why);
+            }
+            return;
+        };
+        let processes = aggregates.processes();
+        let processes = processes.as_ref().map(|map| map.as_fd());
+        match (wants.has_reasons, self.network.is_attached()) {
+            (true, false) => self.network.attach(processes),
+            (false, true) => self.network.detach(),
+            _ => {}
         }
+        self.stacks.follow(wants, processes, self.switches);
+        self.runtimes.keep_polls(self.stacks.is_running());
     }
 
     /// Gathers for `length` and gives what happened meanwhile. `is_over` is asked every 50 ms and may
@@ -173,6 +187,7 @@ impl Watch {
             std::thread::sleep(rest.min(TICK));
             self.runtimes.tick();
             self.network.tick();
+            self.stacks.tick();
         }
         self.began = Instant::now();
         self.gather()
@@ -193,9 +208,23 @@ impl Watch {
         window.not_collected.clone_from(&self.not_collected);
         self.runtimes.close(&mut window);
         self.network.close(&mut window, self.wants.has_reasons);
+        let runtimes = &self.runtimes;
+        self.stacks.close(&mut window, &|tid, time_ns| runtimes.polled(tid, time_ns));
+        self.runtimes.forget_polls();
+        let switches = window.cpus.iter().map(|cpu| cpu.switches).sum();
+        self.switches = window.per_second(switches);
+        self.renew_stacks(&window);
         self.add_ledger(&mut window);
         self.own.add(&mut window, began.elapsed());
         window
+    }
+
+    fn renew_stacks(&mut self, window: &Window) {
+        if let Threads::Kernel(aggregates) = &self.threads {
+            let processes = aggregates.processes();
+            let processes = processes.as_ref().map(|map| map.as_fd());
+            self.stacks.renew(processes, Duration::from_nanos(window.length_ns()));
+        }
     }
 
     fn totals(&mut self) -> Totals {
@@ -223,8 +252,10 @@ impl Watch {
         aggregates.measure(false);
         rows.extend(aggregates.ledger());
         rows.extend(self.network.ledger());
+        rows.extend(self.stacks.ledger());
         let mut costs = aggregates.cost();
         costs.extend(self.network.cost());
+        costs.extend(self.stacks.cost());
         window.ledger = since(&rows, &self.ledger_before);
         let measured = aggregates.measured();
         let measured_ns = (measured - self.measured_before).as_nanos().max(1);

@@ -48,6 +48,18 @@ pub(super) struct LiveRuntimes {
     /// Rows of readers that have ended.
     earlier: Vec<LedgerRow>,
     listed: Option<Instant>,
+    /// Polls that ended in this window, for who wants to know what threads did: begin, end, process and
+    /// task by thread.
+    polls: Option<BTreeMap<u32, Vec<Poll>>>,
+}
+
+/// A poll of a thread.
+#[derive(Clone, Copy, Debug)]
+struct Poll {
+    begin_ns: u64,
+    end_ns: u64,
+    pid: u32,
+    task: u64,
 }
 
 impl LiveRuntimes {
@@ -66,6 +78,7 @@ impl LiveRuntimes {
             not_permitted: BTreeSet::new(),
             earlier: Vec::new(),
             listed: None,
+            polls: None,
         }
     }
 
@@ -94,7 +107,37 @@ impl LiveRuntimes {
     fn fold_until(&mut self, cut_ns: u64) {
         self.pending.sort_by_key(|event| event.header.time_ns);
         let count = self.pending.partition_point(|event| event.header.time_ns <= cut_ns);
-        self.pending.drain(..count).for_each(|event| self.folder.fold_runtime(&event));
+        for event in self.pending.drain(..count) {
+            if let Some(polls) = &mut self.polls {
+                note_poll(polls, &event);
+            }
+            self.folder.fold_runtime(&event);
+        }
+    }
+
+    /// Keeps which task each thread polled, or does not.
+    pub(super) fn keep_polls(&mut self, is_so: bool) {
+        match (is_so, &self.polls) {
+            (true, None) => self.polls = Some(BTreeMap::new()),
+            (false, Some(_)) => self.polls = None,
+            _ => {}
+        }
+    }
+
+    /// The name of the task that a thread polled at `time_ns` in this window.
+    pub(super) fn polled(&self, tid: u32, time_ns: u64) -> Option<String> {
+        let polls = self.polls.as_ref()?.get(&tid)?;
+        let behind = polls.partition_point(|poll| poll.begin_ns <= time_ns);
+        let poll = polls[..behind].last().filter(|poll| time_ns < poll.end_ns)?;
+        self.folder.task_name(poll.pid, poll.task)
+    }
+
+    /// Forgets polls that have ended, but the last of each thread: a stack may come a little late.
+    pub(super) fn forget_polls(&mut self) {
+        for polls in self.polls.iter_mut().flat_map(BTreeMap::values_mut) {
+            let last = polls.len().saturating_sub(1);
+            polls.drain(..last);
+        }
     }
 
     fn give_up_ended(&mut self) {
@@ -166,6 +209,30 @@ impl LiveRuntimes {
         let mut rows = self.earlier.clone();
         self.readers.iter().for_each(|reader| add(&mut rows, reader.ledger()));
         rows
+    }
+}
+
+/// Polls of one thread and window that are kept: more are too short to be sampled often.
+const POLLS_MAX: usize = 200_000;
+
+fn note_poll(polls: &mut BTreeMap<u32, Vec<Poll>>, event: &RuntimeEvent) {
+    let (header, task) = (&event.header, event.task);
+    match Kind::from_wire(header.kind) {
+        Some(Kind::PollBegin) => {
+            let of_thread = polls.entry(header.tid).or_default();
+            if of_thread.len() < POLLS_MAX {
+                let poll =
+                    Poll { begin_ns: header.time_ns, end_ns: u64::MAX, pid: header.pid, task };
+                of_thread.push(poll);
+            }
+        }
+        Some(Kind::PollEnd) => {
+            let last = polls.get_mut(&header.tid).and_then(|polls| polls.last_mut());
+            if let Some(last) = last.filter(|last| last.task == task && last.end_ns == u64::MAX) {
+                last.end_ns = header.time_ns;
+            }
+        }
+        _ => {}
     }
 }
 

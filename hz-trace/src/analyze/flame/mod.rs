@@ -3,6 +3,7 @@
 mod diff;
 mod folded;
 mod frames;
+mod live;
 mod locks;
 mod polls;
 mod tops;
@@ -11,6 +12,7 @@ pub use diff::{Change, Diff, diff};
 pub(crate) use folded::{annotated, folded_lines};
 pub use folded::{read_folded, write_folded};
 pub use frames::{Frame, FrameIndex, FrameKind, Frames};
+pub(crate) use live::LiveFlame;
 pub use locks::{LockUse, Waiting, locks};
 pub use tops::{BlockingStack, FunctionUse, Site, Tops, tops};
 

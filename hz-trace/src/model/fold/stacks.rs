@@ -4,8 +4,9 @@ use super::Folder;
 use crate::{
     decode::Event,
     model::{
-        Allocation, AllocationOrigin, CpuSample, Lock, MappedFile, MappedRange, OffCpu, OffReason,
-        Stack, StackIndex, Stacks, TaskIndex, ThreadIndex, is_unshowable, reasons::off_reason,
+        Allocation, AllocationOrigin, CpuSample, Lock, MappedFile, MappedRange, Model, OffCpu,
+        OffReason, Stack, StackIndex, Stacks, TaskIndex, ThreadIndex, is_unshowable,
+        reasons::off_reason,
     },
 };
 use hz_probes_ebpf::{
@@ -335,6 +336,17 @@ impl Folder {
         let probed: FxHashSet<u32> =
             allocations.iter().filter(|it| is_by_probe(it)).map(pid).collect();
         allocations.retain(|each| is_by_probe(each) || !probed.contains(&pid(each)));
+    }
+
+    /// Samples and times off a CPU since the last call, which are let go here: for who keeps them itself.
+    pub(crate) fn take_times(&mut self) -> (Vec<CpuSample>, Vec<OffCpu>) {
+        let stacks = &mut self.model.stacks;
+        (std::mem::take(&mut stacks.samples), std::mem::take(&mut stacks.off_cpu))
+    }
+
+    /// The model as it is now, unfinished.
+    pub(crate) const fn model(&self) -> &Model {
+        &self.model
     }
 
     pub(super) fn finish_stacks(&mut self) {

@@ -3,6 +3,7 @@
 //! Live, the kernel's sums become a [`Window`]; at replay, [`WindowFolder`] folds a recording's events
 //! into the same.
 
+mod flame;
 mod fold;
 mod histogram;
 pub(crate) mod network;
@@ -11,6 +12,7 @@ mod tasks;
 mod threads;
 mod totals;
 
+pub use flame::{FlameGraph, FlameNode};
 pub use fold::WindowFolder;
 pub use histogram::Histogram;
 pub use network::{
@@ -63,6 +65,8 @@ pub struct Window {
     pub sites: Vec<Site>,
     /// Pools of buffers.
     pub pools: Vec<PoolRow>,
+    /// Stacks, while somebody looks at them.
+    pub flames: Vec<FlameGraph>,
     /// What became of each run of hz's hooks and of each record.
     pub ledger: Vec<LedgerRow>,
     /// hz's programs in the kernel.
@@ -114,16 +118,49 @@ impl Window {
         self.not_collected.iter().find(|each| each.what == what).map(|each| each.why.as_str())
     }
 
-    /// Keeps the `rows` most remarkable of each table: what ten minutes of history hold.
-    pub fn cut(&mut self, rows: usize) {
-        keep_top(&mut self.threads, rows, ThreadRow::weight_ns);
-        keep_top(&mut self.tasks, rows, TaskRow::weight_ns);
-        keep_top(&mut self.groups, rows, |group| group.busy_ns + group.ready_ns);
-        keep_top(&mut self.sites, rows, |site| site.bytes);
-        if let Some(network) = &mut self.network {
-            keep_top(&mut network.sockets, rows, Socket::weight);
+    /// A copy with the `rows` most remarkable of each table: what ten minutes of history hold.
+    #[must_use]
+    pub fn top(&self, rows: usize) -> Self {
+        let mut flames = self.flames.clone();
+        flames.iter_mut().for_each(|graph| graph.prune(rows as u64));
+        let network = self.network.as_ref().map(|network| Network {
+            sockets: top(&network.sockets, rows, Socket::weight),
+            listeners: top(&network.listeners, rows, |row| row.queue + row.dropped),
+            qdiscs: top(&network.qdiscs, rows, |row| row.packets + row.dropped),
+            ..*network
+        });
+        Self {
+            threads: top(&self.threads, rows, ThreadRow::weight_ns),
+            tasks: top(&self.tasks, rows, TaskRow::weight_ns),
+            groups: top(&self.groups, rows, |group| group.busy_ns + group.ready_ns),
+            sites: top(&self.sites, rows, |site| site.bytes),
+            network,
+            flames,
+            origin: self.origin.clone(),
+            cpus: self.cpus.clone(),
+            waits: self.waits.clone(),
+            moves: self.moves.clone(),
+            runtimes: self.runtimes.clone(),
+            pools: self.pools.clone(),
+            ledger: self.ledger.clone(),
+            programs: self.programs.clone(),
+            own: self.own.clone(),
+            not_collected: self.not_collected.clone(),
+            ..*self
         }
     }
+}
+
+/// Copies of the rows that weigh most, in their order.
+fn top<T: Clone>(rows: &[T], count: usize, weight: impl Fn(&T) -> u64) -> Vec<T> {
+    if rows.len() <= count {
+        return rows.to_vec();
+    }
+    let mut places: Vec<usize> = (0..rows.len()).collect();
+    places.select_nth_unstable_by_key(count, |place| std::cmp::Reverse(weight(&rows[*place])));
+    places.truncate(count);
+    places.sort_unstable();
+    places.into_iter().map(|place| rows[place].clone()).collect()
 }
 
 fn keep_top<T>(rows: &mut Vec<T>, count: usize, weight: impl Fn(&T) -> u64) {

@@ -71,6 +71,14 @@ impl TaskFolder {
         }
     }
 
+    /// The name of a task of process `pid`.
+    #[must_use]
+    pub fn task_name(&self, pid: u32, task: u64) -> Option<String> {
+        let runtime = self.by_pid.get(&pid)?;
+        let task = self.tasks.get(&(*runtime, task))?;
+        Some(self.group_name(task.group).0)
+    }
+
     /// Forgets a process that has ended.
     pub fn forget(&mut self, pid: u32) {
         let Some(runtime) = self.by_pid.remove(&pid) else { return };

@@ -7,8 +7,8 @@ use super::{
     owners::Owners,
     ports::{PortRange, Ports},
     route::{
-        self, DeviceNames, LinkMessage, Look, QueueLengths, QueueMessage, RTM_GETLINK, RTM_GETQDISC, RTM_NEWLINK,
-        RTM_NEWQDISC,
+        self, DeviceNames, LinkMessage, Look, QueueLengths, QueueMessage, RTM_GETLINK,
+        RTM_GETQDISC, RTM_NEWLINK, RTM_NEWQDISC,
     },
     socket::{Netlink, Question},
     unix::{self, UnixRequest},

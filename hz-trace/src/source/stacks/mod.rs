@@ -319,6 +319,11 @@ impl Stacks {
         loss(&self.object, "LEDGER", site as u32)
     }
 
+    /// Times off a CPU that were recorded.
+    pub(crate) fn off_recorded(&self) -> u64 {
+        self.loss(StackSite::Return).submitted
+    }
+
     /// What each program took.
     #[must_use]
     pub fn cost(&self) -> Vec<BpfCost> {
