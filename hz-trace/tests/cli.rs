@@ -65,7 +65,7 @@ fn a_recording_of_a_newer_format_is_refused_with_what_to_do() {
     let output = run(&["report", &path]);
     assert_eq!(output.status.code(), Some(1));
     let expected =
-        format!("hz-trace: {path} has format 7, this hz reads up to 1; use a newer hz\n");
+        format!("hz-trace: {path} has format 7, this hz reads up to 2; use a newer hz\n");
     assert_eq!(errors(&output), expected);
 }
 
