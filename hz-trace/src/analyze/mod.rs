@@ -34,6 +34,7 @@ pub use net::{
     QueuedPackets, ReasonRow, Retransmitted, Setting, SocketWait, SocketWaitKind, UdpUse, Verdict,
     reason_name, summarize_net, summarize_net_over, waits_of_socket, worst_connections,
 };
+pub(crate) use net::{accept_waits_ns, connect_times_ns};
 pub use polls::{ClockCheck, KernelTime, culprits_in, kernel_time, tiles_in};
 pub use program::{
     BufferPoolUse, IdleOn, MarkUse, NamedSpans, Slowest, Spent, TaskAllocations, idle_words,

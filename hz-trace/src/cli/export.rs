@@ -39,7 +39,8 @@ pub(crate) struct ExportArgs {
 /// Formats and where they go.
 #[derive(Debug, Args)]
 pub(crate) struct FormatArgs {
-    /// Formats, separated by commas
+    /// Formats, separated by commas: svg is a timeline; charts has round trips, windows and queues of
+    /// connections over time (with --probes net)
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "svg", value_parser = formats())]
     export: Vec<String>,
     /// Where to write; with several formats, FILE.FORMAT each [default: timeline.svg]
@@ -60,8 +61,8 @@ impl FormatArgs {
         let is_single = chosen.len() == 1;
         let path = |exporter: &dyn Exporter| match &self.output {
             Some(path) if is_single => path.clone(),
-            Some(stem) => with_format(stem, exporter.name()),
-            None => with_format(Path::new("timeline"), exporter.name()),
+            Some(stem) => with_format(stem, exporter.extension()),
+            None => with_format(Path::new("timeline"), exporter.extension()),
         };
         chosen.into_iter().map(|exporter| (exporter, path(exporter))).collect()
     }

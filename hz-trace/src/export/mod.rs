@@ -1,8 +1,10 @@
 //! Writes what happened in some format: one file or folder per format, one trait.
 
+mod charts;
 mod flame;
 pub mod svg;
 
+pub use charts::Charts;
 pub use flame::{Caption, amount, draw_diff, draw_flame};
 
 use crate::model::Model;
@@ -71,8 +73,13 @@ pub struct About {
 
 /// A format that a recording can be written in.
 pub trait Exporter: Sync {
-    /// The format's name on the command line, which is also the extension of its files.
+    /// The format's name on the command line.
     fn name(&self) -> &'static str;
+
+    /// The extension of its files, without a dot before it.
+    fn extension(&self) -> &'static str {
+        self.name()
+    }
 
     /// What it is, a phrase.
     fn about(&self) -> &'static str;
@@ -86,4 +93,4 @@ pub trait Exporter: Sync {
 }
 
 /// Every format. The order is the order of the command's help.
-pub static EXPORTERS: &[&dyn Exporter] = &[&svg::Svg];
+pub static EXPORTERS: &[&dyn Exporter] = &[&svg::Svg, &Charts];

@@ -5,6 +5,7 @@ pub(crate) mod candidates;
 mod collect;
 mod collector;
 mod disk;
+mod looks;
 mod mapped;
 mod net;
 mod observer;
@@ -15,6 +16,7 @@ mod stacks;
 pub(crate) mod target;
 mod user_probes;
 
+pub use looks::record_looks;
 pub use observer::{Observer, Outcome, Progress};
 pub use target::TargetSpec;
 
@@ -404,7 +406,7 @@ impl<'a> Session<'a> {
         self.watch.release()?;
         let because = loop {
             std::thread::sleep(TICK);
-            self.drain(&drain)?;
+            self.drain(&drain, observer)?;
             self.each_second(observer)?;
             if let Some(because) = self.reason_to_stop(observer) {
                 break because;
@@ -412,19 +414,19 @@ impl<'a> Session<'a> {
         };
         self.snapshot(true)?;
         let end_ns = self.probes.detach();
-        self.drain(&drain)?;
+        self.drain(&drain, observer)?;
         self.probes.end(&mut self.collector.borrow_mut());
         self.tell_untold();
-        self.hand_over(true)?;
+        self.hand_over(true, observer)?;
         self.finish(&because, end_ns)
     }
 
     /// Empties the rings, but not for ever: records may come as fast as they are read.
-    fn drain(&mut self, drain: &Drain<'_>) -> Result<(), RecordError> {
+    fn drain(&mut self, drain: &Drain<'_>, observer: &mut dyn Observer) -> Result<(), RecordError> {
         self.probes.drain(&mut self.collector.borrow_mut());
         for _ in 0..DRAINS_PER_TICK {
             let is_empty = !drain.run();
-            self.hand_over(false)?;
+            self.hand_over(false, observer)?;
             if is_empty {
                 break;
             }
@@ -444,10 +446,11 @@ impl<'a> Session<'a> {
     }
 
     /// Gives full batches to the disk, or all of them.
-    fn hand_over(&mut self, is_last: bool) -> Result<(), RecordError> {
+    fn hand_over(&mut self, is_last: bool, observer: &mut dyn Observer) -> Result<(), RecordError> {
         let mut collector = self.collector.borrow_mut();
         std::iter::from_fn(|| self.disk.spare()).for_each(|spare| collector.keep(spare));
         for batch in collector.take_ready(is_last) {
+            observer.batch(&batch);
             // At the end there is time to wait for the disk.
             if is_last {
                 self.disk.write_waiting(batch);

@@ -1,6 +1,6 @@
 //! What a recording tells while it runs and when it ends.
 
-use crate::recording::{Meta, State};
+use crate::recording::{Batch, Meta, State};
 use std::{process::ExitStatus, time::Duration};
 
 /// What a recording in progress tells.
@@ -22,6 +22,8 @@ pub trait Observer {
     fn warn(&mut self, warning: &str);
     /// About once a second.
     fn progress(&mut self, progress: &Progress);
+    /// Records of one stream, some 250 ms of them or a chunk full, before they are written.
+    fn batch(&mut self, _batch: &Batch) {}
     /// Asked every few milliseconds: whether to end the recording now.
     fn wants_stop(&mut self) -> bool;
 }

@@ -121,6 +121,11 @@ pub(super) fn accepted(socket: &Socket) -> Option<&NetOwner> {
     socket.owners.iter().find(accepts).or_else(|| socket.owners.iter().find(uses))
 }
 
+/// How long it waited to be accepted, or used, nanoseconds.
+pub(super) fn accept_wait_ns(socket: &Socket) -> Option<u64> {
+    Some(accepted(socket)?.header.time_ns.saturating_sub(established_ns(socket)?))
+}
+
 /// When and how it ended; `None`: it had not, or that was not seen.
 pub(super) fn end_of(socket: &Socket) -> Option<(u64, End)> {
     let was_up = socket.was_there() || established_ns(socket).is_some();

@@ -2,7 +2,7 @@
 
 use super::{
     Owner, Owners,
-    life::{accepted, established_ns, is_taken},
+    life::{accept_wait_ns, accepted, established_ns, is_taken},
 };
 use crate::{
     analyze::distribution::{Distribution, distribution},
@@ -86,7 +86,7 @@ fn listener(model: &Model, owners: &Owners<'_>, socket: &Socket) -> Listener {
     let owner = owners.of_socket(socket, model.end_ns);
     let last = children.iter().filter_map(|child| accepted(child));
     let last = last.max_by_key(|owner| owner.header.time_ns);
-    let waits = children.iter().filter_map(|child| waited_ns(child));
+    let waits = children.iter().filter_map(|child| accept_wait_ns(child));
     let is_accept_seen = |child: &&Socket| {
         accepted(child).is_some_and(|owner| owner.header.arg == NET_OWNER_ACCEPTS)
     };
@@ -121,10 +121,6 @@ fn is_child(listener: &Socket, child: &Socket) -> bool {
         && at.local_port == to.local_port
         && (at.local == to.local || listener.local().ip().is_unspecified())
         && is_taken(child)
-}
-
-fn waited_ns(child: &Socket) -> Option<u64> {
-    Some(accepted(child)?.header.time_ns.saturating_sub(established_ns(child)?))
 }
 
 fn dropped(model: &Model, socket: &Socket) -> Vec<Dropped> {

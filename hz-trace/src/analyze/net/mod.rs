@@ -283,6 +283,19 @@ pub fn summarize_net_over(model: &Model, queue_over_pct: u32) -> Option<NetSumma
     })
 }
 
+/// How long each connect took that was made, nanoseconds.
+pub(crate) fn connect_times_ns(model: &Model) -> Vec<u64> {
+    let connects = model.network.sockets.iter().flat_map(life::connects);
+    let made = connects.filter(|connect| connect.is_made && connect.began_ns >= model.start_ns);
+    made.map(|connect| connect.took_ns).collect()
+}
+
+/// How long each connection that a listener took waited to be accepted, nanoseconds.
+pub(crate) fn accept_waits_ns(model: &Model) -> Vec<u64> {
+    let taken = model.network.sockets.iter().filter(|socket| life::is_taken(socket));
+    taken.filter_map(life::accept_wait_ns).collect()
+}
+
 /// Every retransmission of a socket.
 fn each_retransmit(socket: &Socket) -> impl Iterator<Item = Again> + '_ {
     let synacks = socket.synacks.iter().map(Again::of_synack);
