@@ -91,14 +91,15 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let [upper, lower, foot] = Layout::vertical([
         Constraint::Min(5),
         Constraint::Length(listeners.saturating_add(3).min(area.height / 3)),
-        Constraint::Length(3),
+        Constraint::Length(if area.width < 110 { 4 } else { 3 }),
     ])
     .areas(area);
     table(app, network, frame, upper);
     let title = format!("Listeners · {}", text::count(network.listeners.len() as u64));
     let rows = lines(&network.listeners, LISTENERS, &app.listeners, super::inner(lower), app.theme);
     frame.render_widget(Paragraph::new(rows).block(boxed(app, title)), lower);
-    frame.render_widget(Paragraph::new(counts(app, network)), foot);
+    let counts = Paragraph::new(counts(app, network));
+    frame.render_widget(counts.wrap(ratatui::widgets::Wrap { trim: false }), foot);
 }
 
 /// The table of connected sockets, which the overview has too.

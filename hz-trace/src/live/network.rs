@@ -27,7 +27,7 @@ const LISTED: Duration = Duration::from_secs(5);
 
 /// A look may take one part of this many of a CPU's time: while sockets are shown, and otherwise.
 const SHARE_SHOWN: u32 = 50;
-const SHARE: u32 = 250;
+const SHARE: u32 = 150;
 
 /// What is asked of netlink. `TIME_WAIT` is counted in any case.
 const WANTED: Wanted =

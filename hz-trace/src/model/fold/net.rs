@@ -1,4 +1,4 @@
-//! Records of sockets, folded into [`Network`](crate::model::Network).
+//! Records of sockets, folded into [`Network`](crate::model::net::Network).
 
 use super::Folder;
 use crate::{
