@@ -4,8 +4,11 @@ use crate::{
     error::StartError,
     host::{self, Capability, KernelTypes, Namespace},
     session::DEFAULT_RING_BYTES,
-    source::{Sched, SchedSettings, Scope, UprobeError, Uprobes},
-    symbol::{Site, UprobeSpec},
+    source::{
+        Sched, SchedSettings, Scope, UprobeError, Uprobes, Usdt, pass_own_probe, runtimes,
+        try_to_share,
+    },
+    symbol::{Site, UprobeSpec, UsdtProbe, UsdtSpec},
 };
 use serde::Serialize;
 use std::fs;
@@ -56,7 +59,10 @@ pub struct ProbeFinding {
 /// Looks at the host and tries every probe. Probes are attached for a moment.
 #[must_use]
 pub fn examine() -> Findings {
-    Findings { host: host_facts(), probes: vec![try_sched(), try_uprobe()] }
+    Findings {
+        host: host_facts(),
+        probes: vec![try_sched(), try_uprobe(), try_usdt(), try_runtime()],
+    }
 }
 
 fn host_facts() -> Vec<Fact> {
@@ -262,6 +268,55 @@ fn hits_of(sites: &[Site]) -> Result<usize, UprobeError> {
     Ok(probes.drain(&mut |_| {}))
 }
 
+fn try_usdt() -> ProbeFinding {
+    let result = own_probe().and_then(|probes| passes_of(&probes));
+    let (hook, reason) = match result {
+        Ok(1) => (Some("uprobe with a semaphore"), None),
+        Ok(hits) => {
+            (None, Some(format!("a probe was attached and {hits} of 1 passes were recorded")))
+        }
+        Err(reason) => (None, Some(reason)),
+    };
+    ProbeFinding { probe: "usdt", hook, fallbacks: Vec::new(), not_collected: Vec::new(), reason }
+}
+
+/// The statically defined probe of this very program.
+fn own_probe() -> Result<Vec<UsdtProbe>, String> {
+    let spec = UsdtSpec {
+        binary: "/proc/self/exe".to_owned(),
+        provider: "hz_trace".to_owned(),
+        name: "tried".to_owned(),
+    };
+    spec.resolve(&[std::process::id()], 1).map_err(|error| error.to_string())
+}
+
+/// Passes the probe once and counts the records.
+fn passes_of(probes: &[UsdtProbe]) -> Result<usize, String> {
+    let scope = Scope::Processes(vec![std::process::id()]);
+    let mut usdt = Usdt::attach(probes, &scope, false).map_err(|error| with_cause(&error))?;
+    if !pass_own_probe() {
+        return Err("the kernel did not raise the probe's semaphore; Linux 4.20 does".to_owned());
+    }
+    usdt.detach();
+    Ok(usdt.drain(&mut |_| {}))
+}
+
+/// Shares memory as a runtime does, and looks for that of all processes.
+fn try_runtime() -> ProbeFinding {
+    let shared = try_to_share();
+    let (_, hidden) = runtimes();
+    let remark = format!(
+        "tasks of {hidden} processes that cannot be looked at; run as root or grant CAP_SYS_PTRACE"
+    );
+    ProbeFinding {
+        probe: "runtime",
+        hook: shared.is_ok().then_some("shared rings"),
+        fallbacks: Vec::new(),
+        not_collected: if hidden > 0 { vec![remark] } else { Vec::new() },
+        reason: shared.err(),
+    }
+}
+
 /// An error and what caused it, on one line.
 fn with_cause(error: &dyn std::error::Error) -> String {
     let text = match error.source() {
@@ -269,7 +324,7 @@ fn with_cause(error: &dyn std::error::Error) -> String {
         None => error.to_string(),
     };
     // The finding says which probe it is about.
-    let text =
-        text.strip_prefix("sched: ").or_else(|| text.strip_prefix("uprobe: ")).unwrap_or(&text);
-    text.to_owned()
+    let prefixes = ["sched: ", "uprobe: ", "usdt: "];
+    let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix));
+    bare.unwrap_or(&text).to_owned()
 }

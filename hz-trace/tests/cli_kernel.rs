@@ -278,6 +278,8 @@ fn with_two_capabilities_and_no_root_it_records_and_says_what_it_cannot_know() {
     };
     let doctor = reduced(&["doctor", "--json"]);
     assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor.stdout));
+    // Without root, other users' programs are closed to it, and it says what would open them.
+    assert!(text(&doctor.stdout).contains("grant CAP_SYS_PTRACE"), "{}", text(&doctor.stdout));
     let recorded = reduced(&["--json", "-a", "-d", "1.5"]);
     assert_eq!(recorded.status.code(), Some(0), "{}", text(&recorded.stderr));
     let summary: serde_json::Value = serde_json::from_slice(&recorded.stdout).unwrap();

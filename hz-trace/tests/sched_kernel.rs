@@ -725,6 +725,12 @@ fn what_doctor_says_of_each_probe_is_what_happens() {
     let (recorded, ()) =
         record_while(&settings, || (0..7).for_each(|call| assert_eq!(probed(call), call + 1)));
     assert_eq!(recorded.model.calls.len(), 7);
+    assert_eq!(finding("usdt")["hook"], "uprobe with a semaphore");
+    let runtime = finding("runtime");
+    assert_eq!(
+        (&runtime["hook"], &runtime["not_collected"]),
+        (&"shared rings".into(), &serde_json::json!([]))
+    );
 }
 
 /// What a user probe is put on.

@@ -9,6 +9,7 @@ mod net_setup;
 mod net_sojourn;
 pub mod netlink;
 mod network_namespaces;
+mod own_usdt;
 mod process_memory;
 mod processes;
 mod runtime_ring;
@@ -25,9 +26,12 @@ pub use command::{HeldCommand, RunningCommand};
 pub use namespace_names::namespace_name;
 pub use net::Net;
 pub use network_namespaces::{NetworkNamespace, add_namespaces, every_process};
+pub use own_usdt::pass_own_probe;
 pub use process_memory::{ProcessMemory, executable};
 pub use processes::{descendants, processes_of};
-pub use runtime_ring::{AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes};
+pub use runtime_ring::{
+    AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes, try_to_share,
+};
 pub use sched::{Drain, Sched, SchedSettings};
 pub use stacks::{SampleBy, StackSettings, Stacks};
 pub use uprobe_error::UprobeError;

@@ -16,6 +16,7 @@ mod record;
 mod ring;
 mod tables;
 mod threads;
+mod trial;
 
 #[cfg(test)]
 mod hostile_tests;
@@ -27,6 +28,7 @@ mod writer;
 pub use directory::Tasks;
 pub use error::AttachError;
 pub use reader::RuntimeReader;
+pub use trial::try_to_share;
 
 use clock::Clock;
 use find::{Found, Identity, find};
