@@ -1,4 +1,4 @@
-//! Looks at network namespaces, folded into [`NetHost`](crate::model::net_host::NetHost).
+//! Looks at network namespaces, folded into [`NetHost`].
 //!
 //! A TCP socket of which BPF told nothing is known from looks alone, and becomes a
 //! [`Socket`](crate::model::net::Socket) like the others.
