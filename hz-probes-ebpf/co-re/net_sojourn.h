@@ -107,6 +107,8 @@ static __always_inline bool has_queue(struct sk_buff *skb, struct net_device *de
 
 	if (!place)
 		return queue->qdisc->enqueue;
+	/* Linux 6.1 allows no sums with a pointer that it knows. */
+	queue = BPF_CORE_READ(device, _tx);
 	queue = (void *)queue + place * bpf_core_type_size(struct netdev_queue);
 	return BPF_CORE_READ(queue, qdisc, enqueue);
 }

@@ -109,10 +109,12 @@ pub(super) fn choose_programs(
             missing.push(format!("{tracepoint}: this kernel has no such tracepoint"));
         }
     }
-    if SOJOURN.iter().all(|(_, tracepoint)| types.has_tracepoint(tracepoint)) {
+    // Tried on Linux 6.18 only: an older verifier refused one of them, and with it all of `net`.
+    let is_tried = types.has_tracepoint("tcp_sendmsg_locked");
+    if is_tried && SOJOURN.iter().all(|(_, tracepoint)| types.has_tracepoint(tracepoint)) {
         wanted.extend(SOJOURN.map(|(program, _)| program));
     } else {
-        missing.push("waits of packets in queueing disciplines: needs Linux 5.15".to_owned());
+        missing.push("waits of packets in queueing disciplines: needs Linux 6.16".to_owned());
     }
     for mut program in open.progs_mut() {
         let is_wanted = wanted.iter().any(|name| program.name() == *name);
