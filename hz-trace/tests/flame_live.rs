@@ -77,6 +77,7 @@ fn every_kind_of_graph_stands_on_the_tasks_of_a_program_and_has_its_functions() 
     let arguments =
         ["flame", "-p", &pid, "--probes", probes, "--keep", &kept, "--output", &svg, "-d", "60"];
     let recorder = Recorder::start(&hz_trace(), &arguments);
+    workload.ask("wait on");
     workload.ask("burn 1500");
     workload.ask("rest 300");
     workload.ask(&format!("leak {} {}", KEPT.0, KEPT.1));
