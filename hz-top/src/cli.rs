@@ -3,6 +3,7 @@
 use crate::{
     App, Colours, Effect, Msg, Panel, Theme,
     feed::{self, Pace, Recorder},
+    metrics::{self, Exporter},
     once, save, term,
 };
 use anyhow::{Context as _, Result};
@@ -15,6 +16,8 @@ use hz_trace::{
 use ratatui::layout::Size;
 use std::{
     fs,
+    io::{IsTerminal as _, stdout},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -36,8 +39,13 @@ Examples:
   hz-top --once --json -p 4711       the same figures for a script
   hz-top --once --warnings           what is wrong now; exit code 1 if anything is
   hz-top --replay app.hzt            a recording of hz-trace, through the same panels
+  hz-top --prometheus 9469           the same figures at http://127.0.0.1:9469/metrics, too
+  hz-top --prometheus 9469 >/dev/null   … without a screen: for a service
 
 Exit codes: 0 fine, 1 failed or, with --warnings, something is wrong, 2 wrong usage.";
+
+const PROMETHEUS: &str = "Serve the figures as OpenMetrics at http://ADDR/metrics, beside the screen or, where standard \
+    output is no terminal, without one; a port alone is of this host only";
 
 /// Shows live which task or thread is in trouble, and why
 #[derive(Debug, Parser)]
@@ -73,6 +81,8 @@ pub struct Cli {
     /// Seconds from one window to the next
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
+    #[arg(long, help = PROMETHEUS, value_name = "ADDR", conflicts_with_all = ["once", "replay"], value_parser = metrics::address)]
+    prometheus: Option<SocketAddr>,
     /// Load no program into the kernel: show what /proc and the runtimes' rings give
     #[arg(long)]
     no_bpf: bool,
@@ -173,6 +183,7 @@ impl Cli {
     fn show(&self, mut app: App, recording: Option<Recording>) -> Result<ExitCode> {
         let (sender, messages) = sync_channel(64);
         let (stop, pace) = (Arc::new(AtomicBool::new(false)), Pace::default());
+        let exporter = self.prometheus.map(Exporter::start).transpose()?;
         let mut wishes = Wishes::default();
         match recording {
             None => {
@@ -187,12 +198,13 @@ impl Cli {
                 feed::replay(recording, self.interval, sender.clone(), pace.clone());
             }
         }
-        let mut screen = term::Screen::take()?;
-        term::listen(&sender)?;
-        let size = screen.terminal.size()?;
-        app.update(Msg::Resize(size.width, size.height));
-        let outside = Outside { sender, pace, wishes, target: self.target(), recorder: None };
-        let result = outside.run(&mut app, &mut screen, &messages);
+        term::listen_for_signals(&sender)?;
+        if let Some(exporter) = exporter.as_ref().filter(|_| !stdout().is_terminal()) {
+            eprintln!("hz-top: figures are at http://{}/metrics", exporter.address());
+        }
+        let mut outside =
+            Outside { sender, pace, wishes, target: self.target(), recorder: None, exporter };
+        let result = outside.show(&mut app, &messages);
         stop.store(true, Ordering::Relaxed);
         result.map(|()| ExitCode::SUCCESS)
     }
@@ -205,12 +217,42 @@ struct Outside {
     wishes: Wishes,
     target: TargetSpec,
     recorder: Option<Recorder>,
+    exporter: Option<Exporter>,
 }
 
 impl Outside {
-    /// Draws whenever something has changed, until told to leave.
-    fn run(
-        mut self,
+    /// Shows what comes, on a terminal or to scrapers only, until told to leave.
+    fn show(&mut self, app: &mut App, messages: &Receiver<Msg>) -> Result<()> {
+        if self.exporter.is_some() && !stdout().is_terminal() {
+            return self.serve(messages);
+        }
+        let mut screen = term::Screen::take()?;
+        term::listen_for_keys(self.sender.clone());
+        let size = screen.terminal.size()?;
+        app.update(Msg::Resize(size.width, size.height));
+        self.draw(app, &mut screen, messages)
+    }
+
+    /// Serves figures without a screen.
+    fn serve(&mut self, messages: &Receiver<Msg>) -> Result<()> {
+        loop {
+            let msg = messages.recv().context("nobody sends any more")?;
+            self.export(&msg);
+            if matches!(msg, Msg::Quit) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn export(&mut self, msg: &Msg) {
+        if let (Some(exporter), Msg::Window(window)) = (&mut self.exporter, msg) {
+            exporter.add(window);
+        }
+    }
+
+    /// Draws whenever something has changed.
+    fn draw(
+        &mut self,
         app: &mut App,
         screen: &mut term::Screen,
         messages: &Receiver<Msg>,
@@ -221,6 +263,8 @@ impl Outside {
             let mut next = Some(messages.recv().context("nobody sends any more")?);
             // What has come meanwhile is drawn at once.
             while let Some(msg) = next.take() {
+                term::panic_if_asked(&msg);
+                self.export(&msg);
                 if let Some(effect) = app.update(msg) {
                     if effect == Effect::Quit {
                         return Ok(());

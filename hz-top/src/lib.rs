@@ -10,6 +10,7 @@ mod feed;
 mod flame;
 mod history;
 mod keys;
+mod metrics;
 mod once;
 mod queues;
 mod save;

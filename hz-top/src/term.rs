@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use ratatui::{
     DefaultTerminal,
     crossterm::{
-        event::{self, DisableMouseCapture, EnableMouseCapture, Event},
+        event::{self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEvent},
         execute,
     },
 };
@@ -43,8 +43,8 @@ impl Drop for Screen {
     }
 }
 
-/// Sends keys, the mouse and signals. The threads end with the process.
-pub(crate) fn listen(sender: &SyncSender<Msg>) -> Result<()> {
+/// Sends the wish to leave that a signal is. The thread ends with the process.
+pub(crate) fn listen_for_signals(sender: &SyncSender<Msg>) -> Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     let quit = sender.clone();
     std::thread::spawn(move || {
@@ -54,7 +54,11 @@ pub(crate) fn listen(sender: &SyncSender<Msg>) -> Result<()> {
             }
         }
     });
-    let sender = sender.clone();
+    Ok(())
+}
+
+/// Sends keys and the mouse. The thread ends with the process.
+pub(crate) fn listen_for_keys(sender: SyncSender<Msg>) {
     std::thread::spawn(move || {
         loop {
             let msg = match event::read() {
@@ -71,5 +75,17 @@ pub(crate) fn listen(sender: &SyncSender<Msg>) -> Result<()> {
             }
         }
     });
-    Ok(())
+}
+
+/// Lets a test see what a panic leaves of the terminal: in debug builds `!` panics where
+/// `HZ_TOP_PANIC` is set.
+#[expect(clippy::panic, reason = "it is what is asked for")]
+pub(crate) fn panic_if_asked(msg: &Msg) {
+    let is_asked = |key: &KeyEvent| key.code == KeyCode::Char('!');
+    if cfg!(debug_assertions)
+        && matches!(msg, Msg::Key(key) if is_asked(key))
+        && std::env::var_os("HZ_TOP_PANIC").is_some()
+    {
+        panic!("as a test asked for");
+    }
 }

@@ -12,7 +12,7 @@ pub(crate) mod tasks;
 pub(crate) mod threads;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::app::{App, Drill, Panel};
 use hz_trace::text as words;

@@ -103,7 +103,7 @@ fn pool() -> PoolRow {
     }
 }
 
-fn window() -> Window {
+pub(crate) fn window() -> Window {
     let mut waits = Histogram::default();
     (0..400).for_each(|each| waits.add(each * 5_000));
     let wait = Wait {
