@@ -4,7 +4,7 @@ use std::{
     io::{self, Read as _, Write as _},
     time::Duration,
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
 async fn naps() {
     sleep(Duration::from_secs(3_600)).await; // at: naps
@@ -19,7 +19,8 @@ fn main() -> io::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (sender, mut receiver) = mpsc::channel::<u32>(1);
     runtime.block_on(async {
-        hz_runtime::tokio::spawn_named("sleeper", sleeper());
+        // Compiles only where hz-runtime's Tokio is the one that is linked.
+        let _: JoinHandle<()> = hz_runtime::tokio::spawn_named("sleeper", sleeper());
         hz_runtime::tokio::spawn_named("receiver", async move {
             let _ = receiver.recv().await; // at: receiver
         });
