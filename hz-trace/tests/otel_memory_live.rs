@@ -8,15 +8,15 @@ use hz_runtime::alloc::{SampledAllocator, set_mean_bytes};
 use hz_trace::decode::{Event, decode};
 use hz_trace::source::{Scope, Usdt};
 use hz_trace::symbol::{SITES_MAX, UsdtProbe, UsdtSpec};
+use own_copy::{OwnCopy, is_let_go, say};
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+#[path = "support/own_copy.rs"]
+mod own_copy;
 
 #[global_allocator]
 static ALLOCATOR: SampledAllocator = SampledAllocator::system();
 
-/// What makes a started copy of this binary allocate.
-const TASK: &str = "HZ_OTEL_TASK";
 const ROUNDS: u64 = 50;
 /// So much more than the mean of what lies between two samples that each is one.
 const BYTES: u64 = 1 << 20;
@@ -26,61 +26,14 @@ const MEAN: u64 = 4096;
 #[test]
 #[ignore = "only started by the other tests"]
 fn task() {
-    if std::env::var_os(TASK).is_none() {
+    if !is_let_go() {
         return;
     }
     set_mean_bytes(MEAN);
-    say("ready");
-    std::io::stdin().read_line(&mut String::new()).unwrap();
     for _ in 0..ROUNDS {
         drop(std::hint::black_box(Vec::<u8>::with_capacity(BYTES as usize)));
     }
     say("done");
-}
-
-fn say(word: &str) {
-    let mut out = std::io::stdout();
-    writeln!(out, "\n{TASK} {word}").unwrap();
-    out.flush().unwrap();
-}
-
-struct Program {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Program {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "task", "--ignored", "--nocapture"])
-            .env(TASK, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut program = Self { child, input, output: BufReader::new(output) };
-        program.hear("ready");
-        program
-    }
-
-    fn hear(&mut self, word: &str) {
-        let wanted = format!("{TASK} {word}");
-        let mut line = String::new();
-        while line.trim_end() != wanted {
-            line.clear();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "ended before {word}");
-        }
-    }
-
-    /// Lets it allocate; its process id.
-    fn run(mut self) -> u32 {
-        writeln!(self.input).unwrap();
-        self.hear("done");
-        assert!(self.child.wait().unwrap().success());
-        self.child.id()
-    }
 }
 
 fn probes() -> Vec<UsdtProbe> {
@@ -126,10 +79,10 @@ fn assert_contract(hits: &[UsdtHit], pid: u32) {
 #[test]
 #[ignore = "needs CAP_BPF"]
 fn programs_of_before_and_of_later_tell_each_sample_and_its_free() {
-    let before = Program::start();
+    let before = OwnCopy::start();
     let mut usdt = Usdt::attach(&probes(), &Scope::All, false).unwrap();
-    let later = Program::start();
-    let pids = [before.run(), later.run()];
+    let later = OwnCopy::start();
+    let pids = [before.run().0, later.run().0];
     usdt.detach();
     let mut hits = Vec::new();
     usdt.drain(&mut |bytes| match decode(bytes).unwrap() {
@@ -138,6 +91,6 @@ fn programs_of_before_and_of_later_tell_each_sample_and_its_free() {
     });
     pids.iter().for_each(|pid| assert_contract(&hits, *pid));
     // Nobody is told any more, and nothing is left on.
-    Program::start().run();
+    OwnCopy::start().run();
     assert_eq!(usdt.drain(&mut |_| {}), 0);
 }

@@ -9,12 +9,11 @@
 
 use hz_trace::source::{Scope, Usdt};
 use hz_trace::symbol::{SITES_MAX, UsdtProbe, UsdtSpec};
-use std::io::{BufRead, BufReader, Read as _, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use own_copy::{OwnCopy, is_let_go, say};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// What makes a started copy of this binary pass its probe.
-const TASK: &str = "HZ_LAYOUT_TASK";
+#[path = "support/own_copy.rs"]
+mod own_copy;
 
 /// The first of what can be written, whatever the program has of `.data`.
 #[unsafe(link_section = ".tm_clone_table")]
@@ -51,54 +50,10 @@ fn pass() -> bool {
 #[test]
 #[ignore = "only started by the other tests"]
 fn task() {
-    if std::env::var_os(TASK).is_none() {
+    if !is_let_go() {
         return;
     }
-    say("ready");
-    std::io::stdin().read_line(&mut String::new()).unwrap();
     say(&format!("passed {}", pass()));
-}
-
-fn say(word: &str) {
-    let mut out = std::io::stdout();
-    writeln!(out, "\n{TASK} {word}").unwrap();
-    out.flush().unwrap();
-}
-
-/// A started copy of this binary.
-struct Workload {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Workload {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "task", "--ignored", "--nocapture"])
-            .env(TASK, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut workload = Self { child, input, output: BufReader::new(output) };
-        assert_eq!(workload.hear(), "ready");
-        workload
-    }
-
-    fn hear(&mut self) -> String {
-        let mut lines = self.output.by_ref().lines().map(Result::unwrap);
-        lines.find_map(|line| Some(line.strip_prefix(TASK)?.trim().to_owned())).unwrap()
-    }
-
-    /// Lets it pass its probe; whether it saw a tracer.
-    fn saw_tracer(mut self) -> bool {
-        writeln!(self.input).unwrap();
-        let heard = self.hear();
-        assert!(self.child.wait().unwrap().success());
-        heard == "passed true"
-    }
 }
 
 fn probe() -> UsdtProbe {
@@ -116,12 +71,12 @@ fn a_swallowed_semaphore_is_known_and_works_in_programs_that_run() {
         println!("skipped: this linker maps no page of the file twice");
         return;
     }
-    let running = Workload::start();
+    let running = OwnCopy::start();
     let mut usdt = Usdt::attach(&[probe], &Scope::All, false).unwrap();
-    let later = Workload::start();
-    let pid = running.child.id();
-    assert!(running.saw_tracer(), "a process that ran already");
-    assert!(!later.saw_tracer(), "hz warns of a probe that works");
+    let later = OwnCopy::start();
+    let (pid, said) = running.run();
+    assert_eq!(said, "passed true", "a process that ran already");
+    assert_eq!(later.run().1, "passed false", "hz warns of a probe that works");
     usdt.detach();
     let mut pids = Vec::new();
     usdt.drain(&mut |bytes| pids.push(u32::from_ne_bytes(bytes[16..20].try_into().unwrap())));
