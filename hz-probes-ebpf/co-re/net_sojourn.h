@@ -210,16 +210,22 @@ int net_queue(__u64 *ctx)
 	if (!ledger || !next)
 		return 0;
 	COUNT(ledger->seen);
-	COUNT(ledger->filtered);
 	sk = skb->sk;
 	*next = 0;
-	if (!is_ours(sk))
+	if (!is_ours(sk)) {
+		COUNT(ledger->filtered);
 		return 0;
+	}
 	key.netns = device->nd_net.net->ns.inum;
 	key.device = device->ifindex;
 	waits = waits_of(&key, device);
-	if (!waits)
+	if (!waits) {
+		/* More devices than there is room for. */
+		COUNT(ledger->read_failed);
 		return 0;
+	}
+	/* It is summed, no record is written. */
+	COUNT(ledger->filtered);
 	COUNT(waits->told.came);
 	packet.time_ns = bpf_ktime_get_ns();
 	packet.cookie = cookie_of(sk);

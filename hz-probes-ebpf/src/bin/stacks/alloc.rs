@@ -149,7 +149,8 @@ fn returned(ctx: *mut c_void) {
     }
     let _ = HEAP_CALLS.remove(tid);
     let result = register(ctx.cast(), arch::regs::RESULT);
-    let address = if out == 0 { result } else { written(out, result) };
+    let address = if out == 0 { Some(result) } else { written(out, result) };
+    let Some(address) = address else { return ledger.read_failed() };
     if address == 0 {
         return ledger.filtered();
     }
@@ -165,16 +166,16 @@ fn returned(ctx: *mut c_void) {
     ledger.submitted();
 }
 
-/// The address that a function wrote, if it says that it did.
+/// The address that a function wrote, 0 if it says that it did not; `None` if that cannot be read.
 #[inline(always)]
-fn written(out: u64, status: u64) -> u64 {
+fn written(out: u64, status: u64) -> Option<u64> {
     let mut address = 0_u64;
     if status as u32 != 0 {
-        return 0;
+        return Some(0);
     }
     // SAFETY: a word to write to; the kernel checks the address.
     let read = unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, out as *const c_void) };
-    if read == 0 { address } else { 0 }
+    (read == 0).then_some(address)
 }
 
 /// Memory is given back.
