@@ -105,7 +105,14 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        let socket = Command::new("tmux")
+            .args(["-L", &self.server, "display-message", "-p", "#{socket_path}"])
+            .output();
         let _ = Command::new("tmux").args(["-L", &self.server, "kill-server"]).status();
+        // tmux leaves it there.
+        if let Ok(path) = socket {
+            let _ = std::fs::remove_file(String::from_utf8_lossy(&path.stdout).trim());
+        }
     }
 }
 
