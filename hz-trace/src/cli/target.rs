@@ -54,12 +54,12 @@ pub(crate) struct TargetArgs {
     /// With the probe offcpu: record one of so many times off a CPU, which bounds its cost
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     off_one_in: u32,
-    /// With the probe net: how often to look at the queues of sockets. A look takes about 1 µs a socket;
+    /// With the probe net: how often to look at the queues of sockets;
     /// looks take at most a hundredth of a CPU, and become rarer instead
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "100ms")]
     queues_every: Duration,
     /// With the probe sockets, which net implies: how often to ask the kernel for sockets, ports and
-    /// counters. To ask takes about 2 µs a socket, and at most a fiftieth of a CPU
+    /// counters; that takes at most a fiftieth of a CPU
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
     sockets_every: Duration,
     /// Follow frame pointers only, as if files said nothing of how to leave their functions
