@@ -7,15 +7,15 @@ use crate::{
     model::window::{NetworkFolder, NotCollected, Window},
     recording::{BpfCost, LedgerRow},
     source::{
-        Net, Scope, every_process,
+        Net, Scope,
         netlink::{Namespace, Owners, Snapshot, Wanted},
-        processes_of,
+        processes_by_namespace, processes_of,
     },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
 
@@ -143,23 +143,17 @@ impl LiveNetwork {
 
     /// Opens the namespaces of the target's processes, and lets go of those in which none is left.
     fn find_namespaces(&mut self) {
-        let pids = match &self.scope {
-            Scope::All => every_process(),
-            scope => {
-                let pids = processes_of(scope);
-                self.owners.set(pids.clone());
-                pids
-            }
-        };
-        let mut found = BTreeSet::new();
-        for pid in pids {
-            let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) else { continue };
-            let inode = u32::try_from(namespace.ino()).unwrap_or(0);
-            if found.insert(inode) && !self.namespaces.contains_key(&inode) {
-                self.open(pid, inode);
+        let pids = processes_of(&self.scope);
+        if self.scope != Scope::All {
+            self.owners.set(pids.clone());
+        }
+        let found = processes_by_namespace(pids);
+        for (inode, pid) in &found {
+            if !self.namespaces.contains_key(inode) {
+                self.open(*pid, *inode);
             }
         }
-        self.namespaces.retain(|inode, _| found.contains(inode));
+        self.namespaces.retain(|inode, _| found.contains_key(inode));
         if self.namespaces.is_empty() && self.missing.is_empty() {
             self.missing.insert(
                 "the network namespace of another user's process: run as root, or grant CAP_SYS_PTRACE"

@@ -2,7 +2,7 @@
 
 use crate::{
     recording::Target,
-    source::{Scope, descendants},
+    source::{Scope, descendants, every_process},
 };
 use hz_probes_ebpf::{Header, Kind};
 use std::{
@@ -147,16 +147,11 @@ impl Candidates {
                 pids.iter().copied().chain(children.unwrap_or_default()).collect()
             }
             (_, Target::Cgroup { path, .. }) => of_cgroup(Path::new(path)),
-            _ => every_process(),
+            _ => every_process().into_iter().collect(),
         };
         pids.remove(&std::process::id());
         pids
     }
-}
-
-fn every_process() -> BTreeSet<u32> {
-    let names = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Processes of a control group and all below it.

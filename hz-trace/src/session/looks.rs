@@ -12,7 +12,7 @@ use super::{
 use crate::{
     host::{self, clock},
     recording::{Meta, State, schema},
-    source::{Scope, every_process, processes_of},
+    source::{Scope, processes_of},
 };
 use hz_probes_ebpf::{COMM_BYTES, Header, Kind, Thread};
 use std::{
@@ -144,11 +144,7 @@ impl Looks {
 
     /// Says what the target's processes are called that have not been named yet.
     fn name_processes(&mut self) {
-        let pids = match &self.scope {
-            Scope::All => every_process(),
-            scope => processes_of(scope),
-        };
-        for pid in pids {
+        for pid in processes_of(&self.scope) {
             if self.named.contains(&pid) {
                 continue;
             }

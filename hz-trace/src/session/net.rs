@@ -8,7 +8,7 @@ use crate::{
     error::StartError,
     host::{KernelTypes, clock},
     recording::{BpfCost, LedgerRow},
-    source::{Net, NetworkNamespace, Scope, add_namespaces, every_process, processes_of},
+    source::{Net, NetworkNamespace, Scope, add_namespaces, processes_of},
 };
 use hz_probes_ebpf::{
     Header, Kind,
@@ -62,11 +62,7 @@ impl NetCollect {
     }
 
     fn find_namespaces(&mut self) {
-        let pids = match &self.scope {
-            Scope::All => every_process(),
-            scope => processes_of(scope),
-        };
-        add_namespaces(&mut self.namespaces, pids);
+        add_namespaces(&mut self.namespaces, processes_of(&self.scope));
     }
 
     /// Looks into the queues, and says when the next look is.

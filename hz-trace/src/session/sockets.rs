@@ -9,9 +9,9 @@ use crate::{
     host::clock,
     recording::{BpfCost, LedgerRow},
     source::{
-        Scope, every_process, namespace_name,
+        Scope, namespace_name,
         netlink::{Namespace, Owners, Snapshot, Wanted},
-        processes_of,
+        processes_by_namespace, processes_of,
     },
 };
 use hz_probes_ebpf::{
@@ -20,8 +20,6 @@ use hz_probes_ebpf::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::MetadataExt as _,
     time::{Duration, Instant},
 };
 use zerocopy::IntoBytes as _;
@@ -58,23 +56,17 @@ impl SocketsCollect {
     /// Opens the namespaces of the target's processes, and lets go of those in which none is left; but at
     /// the end of a recording, when that is to be expected.
     fn find_namespaces(&mut self, is_last: bool, collector: &mut Collector) {
-        let pids = match &self.scope {
-            Scope::All => every_process(),
-            scope => {
-                let pids = processes_of(scope);
-                self.owners.set(pids.clone());
-                pids
-            }
-        };
-        let mut found = BTreeSet::new();
-        for pid in pids {
-            let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) else { continue };
-            let inode = u32::try_from(namespace.ino()).unwrap_or(0);
-            if found.insert(inode) && !self.namespaces.contains_key(&inode) {
-                self.open(pid, inode, collector);
+        let pids = processes_of(&self.scope);
+        if self.scope != Scope::All {
+            self.owners.set(pids.clone());
+        }
+        let found = processes_by_namespace(pids);
+        for (inode, pid) in &found {
+            if !self.namespaces.contains_key(inode) {
+                self.open(*pid, *inode, collector);
             }
         }
-        self.namespaces.retain(|inode, _| is_last || found.contains(inode));
+        self.namespaces.retain(|inode, _| is_last || found.contains_key(inode));
     }
 
     fn open(&mut self, pid: u32, inode: u32, collector: &mut Collector) {

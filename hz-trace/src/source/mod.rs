@@ -25,10 +25,10 @@ pub use aggregates::Aggregates;
 pub use command::{HeldCommand, RunningCommand};
 pub use namespace_names::namespace_name;
 pub use net::Net;
-pub use network_namespaces::{NetworkNamespace, add_namespaces, every_process};
+pub use network_namespaces::{NetworkNamespace, add_namespaces, processes_by_namespace};
 pub use own_usdt::pass_own_probe;
 pub use process_memory::{ProcessMemory, executable};
-pub use processes::{descendants, processes_of};
+pub use processes::{descendants, every_process, processes_of};
 pub use runtime_ring::{
     AttachError, RuntimeMemory, RuntimeReader, Tasks, every_kind, runtimes, try_to_share,
 };

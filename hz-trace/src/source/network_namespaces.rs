@@ -64,16 +64,20 @@ pub fn add_namespaces(
     }
 }
 
-/// Every process of the host.
-#[must_use]
-pub fn every_process() -> Vec<u32> {
-    let processes = procfs::process::all_processes().into_iter().flatten().flatten();
-    processes.map(|process| process.pid.unsigned_abs()).collect()
+/// The network namespaces of `pids` by inode, each with a process that is in it.
+pub fn processes_by_namespace(pids: impl IntoIterator<Item = u32>) -> BTreeMap<u32, u32> {
+    let mut found = BTreeMap::new();
+    for pid in pids {
+        let Ok(namespace) = fs::metadata(format!("/proc/{pid}/ns/net")) else { continue };
+        found.entry(u32::try_from(namespace.ino()).unwrap_or(0)).or_insert(pid);
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::every_process;
 
     #[test]
     fn own_namespace_is_found_once_and_looked_at_from_within() {
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(known.len(), 1);
         let own = known.values().next().unwrap();
         assert_eq!(own.within(|| 7).unwrap(), 7);
-        assert!(every_process().contains(&std::process::id()));
+        let by_inode = processes_by_namespace(every_process());
+        assert!(by_inode.contains_key(&u32::try_from(own.inode).unwrap()), "{by_inode:?}");
     }
 }

@@ -21,11 +21,11 @@ pub fn descendants(roots: &[u32]) -> Result<BTreeSet<u32>, procfs::ProcError> {
     Ok(closure(roots, &pairs))
 }
 
-/// Processes that belong to a scope now; none for the whole system, where all do.
+/// Processes that belong to a scope now, as far as `/proc` tells.
 #[must_use]
 pub fn processes_of(scope: &Scope) -> Vec<u32> {
     match scope {
-        Scope::All => Vec::new(),
+        Scope::All => every_process(),
         Scope::Processes(pids) => {
             let found = descendants(pids).unwrap_or_default();
             pids.iter().copied().chain(found).collect()
@@ -35,6 +35,13 @@ pub fn processes_of(scope: &Scope) -> Vec<u32> {
             path.map_or_else(Vec::new, |path| processes_below(&path))
         }
     }
+}
+
+/// Every process of the host.
+#[must_use]
+pub fn every_process() -> Vec<u32> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Processes of a control group's directory and of all below it.

@@ -15,7 +15,7 @@ mod socket;
 mod tcp_info;
 mod unix;
 
-use super::network_namespaces::{NetworkNamespace, every_process};
+use super::{every_process, network_namespaces::NetworkNamespace};
 pub use error::{LookError, NamespaceError};
 pub use inet::state;
 pub use namespace::{Namespace, SOCKETS_MAX, Snapshot, Wanted};

@@ -167,6 +167,8 @@ impl Heap {
     /// Puts probes on processes that have joined the target.
     pub(super) fn look_for_processes(&mut self, object: &Object, mappings: &mut Mappings) {
         let pids = match &self.scope {
+            // Probes on everybody's allocator would slow everybody.
+            Scope::All => Vec::new(),
             Scope::Processes(pids) if !self.follow_children => pids.clone(),
             scope => processes_of(scope),
         };
