@@ -4,12 +4,14 @@ mod btf;
 mod capability;
 mod cgroup;
 pub mod clock;
+mod idle;
 mod namespace;
 mod steal;
 
 pub use btf::KernelTypes;
 pub use capability::{Capability, may_trace};
 pub use cgroup::Cgroup;
+pub use idle::IdleClock;
 pub use namespace::Namespace;
 pub use steal::StealClock;
 

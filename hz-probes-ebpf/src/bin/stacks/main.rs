@@ -13,6 +13,7 @@ mod alloc;
 mod arch;
 mod ledger;
 mod off;
+mod rows;
 mod walk;
 
 use aya_ebpf::{

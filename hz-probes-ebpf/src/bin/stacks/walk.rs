@@ -1,13 +1,13 @@
 //! A thread's stack: the kernel's part by the kernel's own unwinder, the user's by rows where they are
 //! known and by frame pointers elsewhere.
 
-use crate::{CONFIG, PLACES, ROWS, arch, config};
-use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop, bpf_probe_read_user};
-use core::{arch::asm, ffi::c_void};
-use hz_probes_ebpf::{
-    Cfa, Fp, Header, NO_TABLE, PLACES_MAX, Place, Places, Row, Rule, SEARCH_STEPS, STACK_ADDRESSES,
-    StackEnd,
+use crate::{
+    CONFIG, PLACES, arch, config,
+    rows::{find_place, find_rule},
 };
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop, bpf_probe_read_user};
+use core::ffi::c_void;
+use hz_probes_ebpf::{Cfa, Fp, Header, NO_TABLE, Places, Rule, STACK_ADDRESSES, StackEnd};
 
 /// Addresses of the kernel's stack at the most; also how many the kernel gives by frame pointers, as
 /// long as `kernel.perf_event_max_stack` has its default.
@@ -66,17 +66,20 @@ pub(crate) fn take(ctx: *mut c_void, pid: u32, regs: *const u8, scratch: *mut Sc
     let walk = unsafe { &mut *scratch };
     begin(walk);
     kernel_part(ctx, walk);
-    user_part(ctx, pid, regs, walk);
+    user_part(pid, regs, walk, |walk| {
+        if arch::is_32_bit(regs) { by_kernel(ctx, walk) } else { by_frame_pointers(walk, regs) }
+    });
 }
 
-/// Takes the user's part alone, of a thread that is in user mode.
+/// Takes the user's part alone, of a thread that is in user mode and has just called a function, which
+/// has no frame yet: the kernel knows that of its own probes.
 #[inline(always)]
 pub(crate) fn take_user(ctx: *mut c_void, pid: u32, regs: *const u8, scratch: *mut Scratch) {
     // SAFETY: a map value of this CPU, which nobody else writes meanwhile.
     let walk = unsafe { &mut *scratch };
     begin(walk);
     walk.head.kernel_end = StackEnd::Absent as u8;
-    user_part(ctx, pid, regs, walk);
+    user_part(pid, regs, walk, |walk| by_kernel(ctx, walk));
 }
 
 #[inline(always)]
@@ -87,8 +90,14 @@ fn begin(walk: &mut Scratch) {
     walk.is_interrupt = 0;
 }
 
+/// The user's frames: `without_rows` takes them where there are no rows.
 #[inline(always)]
-fn user_part(ctx: *mut c_void, pid: u32, regs: *const u8, walk: &mut Scratch) {
+fn user_part(
+    pid: u32,
+    regs: *const u8,
+    walk: &mut Scratch,
+    without_rows: impl FnOnce(&mut Scratch),
+) {
     let kernel_frames = walk.count;
     walk.head.kernel_frames = kernel_frames as u16;
     if regs.is_null() {
@@ -98,7 +107,7 @@ fn user_part(ctx: *mut c_void, pid: u32, regs: *const u8, walk: &mut Scratch) {
     {
         by_rows(walk, places, regs);
     } else {
-        by_kernel(ctx, walk);
+        without_rows(walk);
     }
     walk.head.user_frames = (walk.count - kernel_frames) as u16;
     let ends = u64::from(walk.head.kernel_end) | u64::from(walk.head.user_end) << 8;
@@ -193,6 +202,29 @@ struct Stepping {
 /// The user's frames by rows.
 #[inline(always)]
 fn by_rows(walk: &mut Scratch, places: *const Places, regs: *const u8) {
+    begin_user(walk, regs);
+    let mut stepping = Stepping { walk, places };
+    let context: *mut Stepping = &raw mut stepping;
+    // SAFETY: the function takes this context, which outlives the call.
+    unsafe { bpf_loop(STACK_ADDRESSES as u32, step as *mut c_void, context.cast(), 0) };
+}
+
+/// The user's frames by frame pointers alone. Not by the kernel, which follows a register that is none
+/// round and round.
+#[inline(always)]
+fn by_frame_pointers(walk: &mut Scratch, regs: *const u8) {
+    let kernel_frames = walk.count;
+    begin_user(walk, regs);
+    let mut walking: *mut Scratch = walk;
+    let context: *mut *mut Scratch = &raw mut walking;
+    // SAFETY: the function takes this context, which outlives the call.
+    unsafe { bpf_loop(STACK_ADDRESSES as u32, step_frame as *mut c_void, context.cast(), 0) };
+    walk.head.guessed_frames = (walk.count - kernel_frames) as u8;
+}
+
+/// Begins with what the thread does now.
+#[inline(always)]
+fn begin_user(walk: &mut Scratch, regs: *const u8) {
     walk.pc = register(regs, arch::regs::PC);
     walk.sp = register(regs, arch::regs::SP);
     walk.fp = register(regs, arch::regs::FP);
@@ -200,10 +232,6 @@ fn by_rows(walk: &mut Scratch, places: *const Places, regs: *const u8) {
     walk.is_return = 0;
     walk.head.user_end = StackEnd::Depth as u8;
     push(walk, walk.pc);
-    let mut stepping = Stepping { walk, places };
-    let context: *mut Stepping = &raw mut stepping;
-    // SAFETY: the function takes this context, which outlives the call.
-    unsafe { bpf_loop(STACK_ADDRESSES as u32, step as *mut c_void, context.cast(), 0) };
 }
 
 /// Reads a register of the thread in user mode.
@@ -256,6 +284,20 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
     if walk.pc == 0 {
         let is_sure = walk.head.guessed_frames == 0;
         return ended(walk, if is_sure { StackEnd::Outermost } else { StackEnd::FramePointer });
+    }
+    let pc = walk.pc;
+    if push(walk, pc) { 0 } else { 1 }
+}
+
+/// Goes to the caller by the frame pointer; 1 ends the walk.
+#[inline(never)]
+unsafe extern "C" fn step_frame(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: what `by_frame_pointers` passed.
+    let walk = unsafe { *context.cast::<*mut Scratch>() };
+    // SAFETY: a map value of this CPU.
+    let walk = unsafe { &mut *walk };
+    if by_frame_pointer(walk).is_err() || walk.pc == 0 {
+        return ended(walk, StackEnd::FramePointer);
     }
     let pc = walk.pc;
     if push(walk, pc) { 0 } else { 1 }
@@ -352,74 +394,4 @@ fn read(address: u64) -> Result<u64, StackEnd> {
     let status =
         unsafe { bpf_probe_read_user((&raw mut word).cast(), 8, address as *const c_void) };
     if status == 0 { Ok(word) } else { Err(StackEnd::Memory) }
-}
-
-/// The place that an address is in.
-#[inline(always)]
-fn find_place(places: *const Places, pc: u64) -> Option<*const Place> {
-    // SAFETY: a map value.
-    let count = unsafe { (*places).count };
-    let (mut low, mut high) = (0, count);
-    let mut found = PLACES_MAX as u32;
-    for _ in 0..8 {
-        if low >= high {
-            break;
-        }
-        let middle = (low + high) >> 1;
-        let place = place_at(places, middle)?;
-        // SAFETY: a map value.
-        if unsafe { (*place).start } <= pc {
-            found = middle;
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    let place = place_at(places, found)?;
-    // SAFETY: a map value.
-    let (start, bytes) = unsafe { ((*place).start, (*place).bytes) };
-    (pc.wrapping_sub(start) < u64::from(bytes)).then_some(place)
-}
-
-/// The compiler knows nothing of the result: else it checks a number and uses another that it has made
-/// of it, of which the verifier does not know that it was checked.
-#[inline(always)]
-fn opaque(mut number: u64) -> u64 {
-    // SAFETY: moves a register to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags)) };
-    number
-}
-
-#[inline(always)]
-fn place_at(places: *const Places, index: u32) -> Option<*const Place> {
-    let index = opaque(u64::from(index));
-    if index >= PLACES_MAX as u64 {
-        return None;
-    }
-    // SAFETY: a map value, and the index is inside.
-    Some(unsafe { (&raw const (*places).places).cast::<Place>().add(index as usize) })
-}
-
-/// The rule for an address, relative to its place's base.
-#[inline(always)]
-fn find_rule(table: u32, pc: u32) -> u32 {
-    let unknown = Cfa::Unknown as u32;
-    let Some(rows) = ROWS.get(table) else { return unknown };
-    let Some(Row { pc: count, .. }) = rows.get(0) else { return unknown };
-    let (mut low, mut high) = (1, *count + 1);
-    let mut rule = unknown;
-    for _ in 0..SEARCH_STEPS {
-        if low >= high {
-            break;
-        }
-        let middle = (low + high) >> 1;
-        let Some(row) = rows.get(middle) else { break };
-        if row.pc <= pc {
-            rule = row.rule;
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    rule
 }

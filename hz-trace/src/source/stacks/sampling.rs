@@ -1,7 +1,7 @@
 //! What makes samples due: a counter of each CPU that interrupts it again and again, whoever runs there.
 
 use super::NAME;
-use crate::error::StartError;
+use crate::{error::StartError, host::IdleClock};
 use hz_probes_ebpf::{SAMPLE_CPU_CLOCK, SAMPLE_CYCLES};
 use perf_event::{
     Builder, Counter,
@@ -30,6 +30,8 @@ pub(super) struct Sampling {
     hz: u32,
     /// Read through a shared reference, which reading needs alone.
     pub(super) counters: RefCell<Vec<Counter>>,
+    /// How long each of their CPUs was idle before.
+    idle: Vec<IdleClock>,
     /// Changes a counter before it is opened.
     pub(super) adapt: fn(&mut Builder<'_>),
     /// Why it is not what was asked for.
@@ -47,7 +49,7 @@ impl Sampling {
             format!("cycles of the CPU: {error}; samples are taken by the clock instead")
         });
         let by = if refused.is_some() { SampleBy::Clock } else { asked };
-        Self { by, hz, counters: RefCell::default(), adapt: |_| {}, complaint }
+        Self { by, hz, counters: RefCell::default(), idle: Vec::new(), adapt: |_| {}, complaint }
     }
 
     /// What samples say that they are of.
@@ -76,20 +78,24 @@ impl Sampling {
         let fd = unsafe { BorrowedFd::borrow_raw(counter.as_raw_fd()) };
         let own = fd.try_clone_to_owned().map_err(no_counter)?;
         self.counters.get_mut().push(counter);
+        self.idle.push(IdleClock::start(cpu));
         Ok(own)
     }
 
-    /// Samples that were due and that no program saw, of which `seen` were seen. A period that has just
-    /// begun counts as none, so that one for each CPU may pass unnoticed. Of cycles nobody knows: the
-    /// kernel chooses the periods.
+    /// Samples that were due and that no program saw, of which `seen` were seen: none are due while a
+    /// CPU runs no thread. How long that was, the kernel says to 10 ms; as many may pass unnoticed. Of
+    /// cycles nobody knows: the kernel chooses the periods.
     pub(super) fn skipped(&self, seen: u64) -> u64 {
         if self.by != SampleBy::Clock {
             return 0;
         }
         let period = period_ns(self.hz);
         let mut counters = self.counters.borrow_mut();
-        let due = counters.iter_mut().filter_map(|counter| counter.read().ok());
-        let due: u64 = due.map(|counted| counted / period).sum();
+        let busy = counters.iter_mut().zip(&self.idle).filter_map(|(counter, idle)| {
+            let counted = counter.read().ok()?;
+            Some(counted.saturating_sub(idle.ns()? + IdleClock::RESOLUTION_NS))
+        });
+        let due: u64 = busy.map(|busy| busy / period).sum();
         let cpus = counters.len() as u64;
         due.saturating_sub(seen + cpus)
     }
@@ -106,7 +112,7 @@ fn builder(by: SampleBy, cpu: usize, hz: u32) -> Builder<'static> {
         SampleBy::Cycles => Event::from(Hardware::CPU_CYCLES),
     };
     let mut builder = Builder::new().kind(event).any_pid().one_cpu(cpu);
-    builder.exclude_kernel(false).exclude_hv(false);
+    builder.exclude_kernel(false).exclude_hv(false).exclude_idle(true);
     match by {
         SampleBy::Clock => builder.sample_period(period_ns(hz)),
         SampleBy::Cycles => builder.sample_frequency(u64::from(hz)),
