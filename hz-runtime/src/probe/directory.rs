@@ -106,7 +106,8 @@ impl TaskWords {
     pub(super) fn scheduled(&self) {
         let state = self.state.load(Ordering::Relaxed);
         let state = state & !STATE_MASK | u64::from(TASK_READY);
-        self.state.store(state, Ordering::Relaxed);
+        // Release: it may be another thread than the last poller, and whoever sees it knows whose it is.
+        self.state.store(state, Ordering::Release);
     }
 
     /// The state of `task`, its worker, and the words of what it waits for; `None`: it is gone.

@@ -2,7 +2,7 @@
 
 use super::emit::{Record, emit_named};
 use super::sites::{current_task, emit_of_task};
-use super::{kinds, memory, stacks};
+use super::{kinds, memory};
 use hz_probes_ebpf::Kind;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,7 +76,7 @@ pub fn free_sampled(address: usize, bytes: usize) {
 /// tell. Never allocates, locks or unwinds.
 #[must_use]
 pub fn intern_stack(addresses: &[u64], is_cut: bool) -> u32 {
-    memory::get().map_or(0, |memory| stacks::intern(memory, addresses, is_cut))
+    memory::get().map_or(0, |memory| memory.stacks().intern(addresses, is_cut))
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! A task: a future with its probe, its place in the registry and what its handle may ask of it.
 
-use super::registry::{NOWHERE, Shard};
-use super::sync::{AtomicBool, AtomicU32, Ordering, thread_local};
+use super::abort::Abort;
+use super::registry::Shard;
+use super::sync::thread_local;
 use super::waker;
 use crate::join::JoinError;
 use crate::probe::{self, Cause, Spawn, TaskProbe, TaskRef, WakeNote};
@@ -25,8 +26,7 @@ pub(crate) struct Meta {
     pub(crate) task: TaskRef,
     pub(crate) priority: Priority,
     pub(crate) number: u64,
-    is_aborted: AtomicBool,
-    place: AtomicU32,
+    abort: Abort,
     /// Why it was woken in the poll it is in.
     pub(super) note: WakeNote,
     pub(super) inner: waker::Inner,
@@ -37,9 +37,7 @@ pub(crate) struct Meta {
 impl Meta {
     /// Ends the task at its next poll, which is soon.
     pub(crate) fn abort(&self) {
-        self.is_aborted.store(true, Ordering::Release);
-        let place = self.place.load(Ordering::Acquire);
-        if place != NOWHERE {
+        if let Some(place) = self.abort.ask() {
             probe::with_cause(Cause::Cancel, || self.shard.wake(place));
         }
     }
@@ -124,7 +122,7 @@ where
     let (job, task) = make(future, made, scope, schedule);
     let meta = job.metadata();
     match meta.shard.insert(waker::owned(&job)) {
-        Ok(place) => meta.place.store(place, Ordering::Release),
+        Ok(place) => meta.abort.placed(place),
         Err(_closed) => return task,
     }
     if entrance.is_none_or(|entrance| enter(&job, entrance)) {
@@ -167,8 +165,7 @@ where
         task: probe.task(),
         priority: made.priority,
         number: made.number,
-        is_aborted: AtomicBool::new(false),
-        place: AtomicU32::new(NOWHERE),
+        abort: Abort::new(),
         note: WakeNote::new(),
         inner: waker::Inner::none(),
         shard: made.shard,
@@ -259,7 +256,7 @@ impl<F: Future> Body<F> {
 
     fn is_to_end(&self) -> bool {
         let meta = self.meta();
-        meta.is_aborted.load(Ordering::Acquire)
+        meta.abort.is_asked()
             || meta.shard.is_closed()
             || meta.scope.as_ref().is_some_and(Membership::is_over)
     }
@@ -275,10 +272,7 @@ impl<F: Future> Drop for Body<F> {
         // The panic's message has been printed; there is nobody left to tell.
         let _ = self.drop_future();
         let meta = self.meta();
-        // Nobody else changes it; whoever reads it too early wakes a task for nothing.
-        let place = meta.place.load(Ordering::Relaxed);
-        meta.place.store(NOWHERE, Ordering::Relaxed);
-        if place != NOWHERE {
+        if let Some(place) = meta.abort.leave() {
             meta.shard.remove(place);
         }
         if let Some(scope) = &meta.scope {

@@ -1,5 +1,6 @@
 //! Who polls which task when.
 
+mod abort;
 pub(crate) mod budget;
 pub(crate) mod cell;
 mod deterministic;

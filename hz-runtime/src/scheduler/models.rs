@@ -1,11 +1,13 @@
 //! Every order of the scheduler's atomics, by loom:
 //! `RUSTFLAGS="--cfg hz_loom" cargo test -p hz-runtime --release --lib scheduler::models`.
 
+use super::abort::Abort;
 use super::idle::Idle;
 use super::registry::Shard;
 use super::signal::Signal;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use loom::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
 use loom::thread;
 use std::sync::{Arc as StdArc, Weak};
 use std::task::{Wake, Waker};
@@ -162,5 +164,58 @@ fn a_thread_that_blocks_on_a_future_hears_of_a_wake_up_that_comes_before_its_sle
         signal.wait();
         assert!(is_ready.load(Relaxed), "it was woken before there was anything to see");
         waker.join().unwrap();
+    });
+}
+
+/// A task as async-task has it: woken while it waits it is queued, woken in its poll it is polled again.
+struct Task {
+    abort: Abort,
+    state: AtomicU32,
+}
+
+impl Task {
+    const SCHEDULED: u32 = 1;
+    const RUNNING: u32 = 2;
+
+    /// True: it waited, and is the caller's to poll.
+    fn wake(&self) -> bool {
+        self.state.fetch_or(Self::SCHEDULED, AcqRel) == 0
+    }
+
+    /// Polls it as often as it is woken in that; true: it has ended.
+    fn run(&self) -> bool {
+        loop {
+            self.state.fetch_xor(Self::SCHEDULED | Self::RUNNING, AcqRel);
+            if self.abort.is_asked() {
+                assert_eq!(self.abort.leave(), Some(3), "it ends once");
+                return true;
+            }
+            if self.state.fetch_and(!Self::RUNNING, AcqRel) & Self::SCHEDULED == 0 {
+                return false;
+            }
+        }
+    }
+}
+
+/// Its handle asks while it is woken for something else and polled.
+#[test]
+fn a_task_that_is_asked_to_end_does_so_in_this_poll_or_in_one_that_comes() {
+    loom::model(|| {
+        let task = Task { abort: Abort::new(), state: AtomicU32::new(0) };
+        task.abort.placed(3);
+        let task = Arc::new(task);
+        let worker = thread::spawn({
+            let task = Arc::clone(&task);
+            move || task.wake() && task.run()
+        });
+        let has_ended = match task.abort.ask() {
+            Some(place) => {
+                assert_eq!(place, 3);
+                task.wake() && task.run()
+            }
+            None => false,
+        };
+        assert!(worker.join().unwrap() | has_ended, "it lives on");
+        assert_eq!(task.abort.ask(), None, "it is woken after its end");
     });
 }

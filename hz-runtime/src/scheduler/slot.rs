@@ -138,4 +138,28 @@ mod models {
             assert_eq!(taken, [task(1), task(2)]);
         });
     }
+
+    /// The worker is in a long poll that wakes another task, while two look for one that is left behind it.
+    #[test]
+    fn a_task_behind_a_long_poll_has_one_taker() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let slot = Arc::new(Slot::new());
+            slot.begin_poll(1);
+            assert_eq!((slot.put(task(1)), slot.take_stale(1)), (None, None));
+            let thieves = [0, 1].map(|_| {
+                let slot = Arc::clone(&slot);
+                thread::spawn(move || slot.take_stale(1 + STALE_NS))
+            });
+            let mut taken = vec![slot.put(task(2))];
+            slot.begin_poll(2);
+            taken.push(slot.take());
+            taken.extend(thieves.map(|thief| thief.join().unwrap()));
+            taken.push(slot.take());
+            let mut taken: Vec<_> = taken.into_iter().flatten().collect();
+            taken.sort();
+            assert_eq!(taken, [task(1), task(2)]);
+        });
+    }
 }

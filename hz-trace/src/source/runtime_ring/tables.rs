@@ -45,6 +45,8 @@ fn stack(map: &Map, layout: &Layout, number: u32) -> Option<Stack> {
     let mut stack = Stack::new_zeroed();
     stack.header.arg = number;
     stack.frames = map.load_half(at).min(STACK_FRAMES as u32);
+    // Its frames are written before their number is: who sees the number sees them from here on.
+    std::sync::atomic::fence(Ordering::Acquire);
     stack.is_cut = u32::from(map.load_half(at + offset_of!(StackSlot, is_cut) as u64) != 0);
     let first = at + offset_of!(StackSlot, addresses) as u64;
     let frames = stack.frames as usize;
