@@ -33,6 +33,7 @@ mod join;
 pub mod net;
 #[cfg(feature = "executor")]
 pub mod pool;
+mod prefetch;
 pub mod probe;
 #[cfg(feature = "executor")]
 mod reactor;

@@ -2,6 +2,7 @@
 
 use super::atomic::{Ordering, fence};
 use super::words::TaskWords;
+use crate::prefetch;
 use hz_probes_ebpf::runtime::{NO_WORKER, TASK_IDLE, TASK_POLLING, TASK_READY, WAIT_UNKNOWN};
 use hz_probes_ebpf::runtime_ring::{STATE_MASK, TURN_MASK, woken_in_poll};
 
@@ -21,6 +22,20 @@ pub(super) struct Identity {
 }
 
 impl TaskWords {
+    /// Has both lines brought into this CPU's cache, to be written.
+    #[inline]
+    pub(super) fn fetch_ahead(&self) {
+        prefetch::to_write(&self.seq);
+        prefetch::to_write(&self.state);
+    }
+
+    /// As [`TaskWords::fetch_ahead`], the line that wake-ups and polls write.
+    #[cfg(feature = "executor")]
+    #[inline]
+    pub(super) fn fetch_state_ahead(&self) {
+        prefetch::to_write(&self.state);
+    }
+
     /// Enters a task. The slot must be the caller's alone.
     #[inline]
     pub(super) fn enter(&self, identity: &Identity) {

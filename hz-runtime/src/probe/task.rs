@@ -313,6 +313,15 @@ impl TaskRef {
         }
     }
 
+    /// Has its line of the directory brought into the cache: it is about to be woken and polled.
+    #[cfg(feature = "executor")]
+    #[inline]
+    pub(crate) fn fetch_ahead(&self) {
+        if let Some(words) = self.words {
+            words.fetch_state_ahead();
+        }
+    }
+
     /// What the task does right now.
     #[must_use]
     pub fn activity(&self) -> Activity {

@@ -267,6 +267,11 @@ impl Local {
         }
         let count = self.free_count.get().checked_sub(1)?;
         self.free_count.set(count);
+        // The one that is taken next but one, since a line that is not in a cache takes longer than a spawn.
+        let later = count.checked_sub(2).and_then(|place| self.free.get(place));
+        if let Some(words) = later.and_then(|slot| memory.directory.get(slot.get() as usize)) {
+            words.fetch_ahead();
+        }
         self.free.get(count).map(Cell::get)
     }
 

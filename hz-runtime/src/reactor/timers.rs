@@ -8,13 +8,19 @@
 use crate::probe::{self, Cause};
 use crate::scheduler::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::scheduler::virtual_time::now_ns;
+use crate::scheduler::{fetch_ahead, fetch_line_ahead};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 use std::task::Waker;
 
 /// Fewer removed entries than this are not swept.
 const SWEEP_FROM: usize = 64;
+
+/// How many timers before it a task's memory is fetched: as long as one takes to come, a wake-up is done.
+const FAR: usize = 8;
+/// As [`FAR`], for what that memory leads to.
+const NEAR: usize = 4;
 
 /// A slot, and which of the timers that have had it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +50,7 @@ struct Inner {
     free: Vec<u32>,
     removed: usize,
     /// Kept for its memory.
-    fired: Vec<Fired>,
+    fired: VecDeque<Fired>,
 }
 
 /// The timers of one worker.
@@ -112,7 +118,14 @@ impl Timers {
         self.next_ns.store(next, Ordering::SeqCst);
         drop(inner);
         let count = fired.len();
-        for timer in fired.drain(..) {
+        fired.iter().take(FAR).for_each(|timer| fetch_ahead(&timer.waker));
+        while let Some(timer) = fired.pop_front() {
+            if let Some(far) = fired.get(FAR - 1) {
+                fetch_ahead(&far.waker);
+            }
+            if let Some(near) = fired.get(NEAR - 1) {
+                fetch_line_ahead(&near.waker);
+            }
             probe::timer_fired(timer.task, now.saturating_sub(timer.deadline_ns));
             probe::with_cause(Cause::Timer, || timer.waker.wake());
         }
@@ -168,14 +181,14 @@ impl Inner {
     }
 
     /// Takes those that are due, and says when the next one is.
-    fn take_due(&mut self, now: u64, fired: &mut Vec<Fired>) -> u64 {
+    fn take_due(&mut self, now: u64, fired: &mut VecDeque<Fired>) -> u64 {
         while let Some(&Reverse((deadline_ns, key))) = self.heap.peek() {
             if self.slot(key).is_none() {
                 self.removed = self.removed.saturating_sub(1);
             } else if deadline_ns > now {
                 return deadline_ns;
             } else if let Some((task, waker)) = self.release(key) {
-                fired.push(Fired { deadline_ns, task, waker });
+                fired.push_back(Fired { deadline_ns, task, waker });
             }
             self.heap.pop();
         }

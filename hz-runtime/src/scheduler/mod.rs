@@ -33,6 +33,7 @@ pub(crate) use signal::Signal;
 use std::io;
 use std::sync::Arc;
 pub(crate) use threads::Threads;
+pub(crate) use waker::{fetch_ahead, fetch_line_ahead};
 pub(crate) use worker::{current_worker, index_in};
 
 /// A runtime as all who hold it share it: its handles, workers, and by [`Shard::core`] its tasks.

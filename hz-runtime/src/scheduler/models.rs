@@ -147,6 +147,27 @@ fn a_task_is_refused_by_a_closed_runtime_or_woken_to_end() {
     });
 }
 
+/// A closed shard's last two tasks, which are in different parts of it, end at once: one of the two must see that all
+/// are gone, and tell the workers.
+#[test]
+fn whoever_ends_last_sees_that_all_tasks_are_gone() {
+    loom::model(|| {
+        let shard = Arc::new(Shard::new(Weak::new()));
+        let places = [0, 1].map(|_| shard.insert(Waker::noop().clone()).expect("it is open"));
+        assert_eq!(shard.close().len(), 2);
+        let end = |shard: &Shard, place| {
+            shard.remove(place);
+            shard.is_over()
+        };
+        let other = thread::spawn({
+            let shard = Arc::clone(&shard);
+            move || end(&shard, places[1])
+        });
+        let sees = end(&shard, places[0]);
+        assert!(other.join().unwrap() | sees, "nobody sees it");
+    });
+}
+
 /// A thread in `block_on` is woken while it goes to sleep.
 #[test]
 fn a_thread_that_blocks_on_a_future_hears_of_a_wake_up_that_comes_before_its_sleep() {

@@ -4,6 +4,7 @@
 //! poller's thread. Why it was woken is known only here.
 
 use super::cell::{Job, Meta};
+use crate::prefetch;
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -56,6 +57,34 @@ pub(super) fn borrowed(meta: NonNull<Meta>) -> ManuallyDrop<Waker> {
 /// A waker of the task.
 pub(super) fn owned(job: &Job) -> Waker {
     Waker::clone(&borrowed(NonNull::from(job.metadata())))
+}
+
+/// Of a task's memory, from the line before its metadata: what is written by a wake-up, and the begin of its future.
+const LINES: usize = 4;
+const LINE_BYTES: usize = 64;
+
+/// Has the memory of a waker's task brought into the cache, if it is a task's: it is about to be woken and polled.
+#[inline]
+pub(crate) fn fetch_ahead(waker: &Waker) {
+    if is_ours(waker) {
+        let before = waker.data().cast::<u8>().wrapping_sub(LINE_BYTES);
+        (0..LINES).for_each(|line| prefetch::to_write(before.wrapping_add(line * LINE_BYTES)));
+    }
+}
+
+/// What [`fetch_ahead`] must have come before, a while ago: brings what the task's memory names, its line of the
+/// directory.
+#[inline]
+pub(crate) fn fetch_line_ahead(waker: &Waker) {
+    if is_ours(waker) {
+        // SAFETY: it is a waker of ours that lives.
+        let meta = unsafe { meta(waker.data()) };
+        meta.task.fetch_ahead();
+    }
+}
+
+fn is_ours(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &raw const VTABLE)
 }
 
 /// # Safety
