@@ -1,12 +1,15 @@
 //! The kernel probe `net` in the running kernel, against the kernel's own counters.
 #![expect(clippy::unwrap_used, reason = "a test, helpers included")]
 
+#[path = "support/emulated.rs"]
+mod emulated;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod live;
 #[path = "support/network.rs"]
 mod network;
 
+use emulated::is_emulated;
 use hz_probes_ebpf::{
     aggregate::bucket_of,
     net::{
@@ -481,8 +484,8 @@ fn queues_are_those_of_ss_and_a_closed_window_is_seen() {
         });
         let client = ss_queues(&worker.client, &addresses.0.to_string());
         let server = ss_queues(&worker.server, &addresses.1.to_string());
-        // A look at the queues while they stand.
-        std::thread::sleep(Duration::from_secs(3));
+        // A look at the queues while they stand; an emulated recorder may be late.
+        std::thread::sleep(Duration::from_secs(if is_emulated() { 12 } else { 3 }));
         assert_eq!(client, ss_queues(&worker.client, &addresses.0.to_string()), "they stand");
         let mut buffer = vec![0; 1 << 20];
         peer.set_read_timeout(Some(Duration::from_millis(500))).unwrap();

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test dies where it fails, its helpers too")]
 
+#[path = "support/emulated.rs"]
+mod emulated;
 #[path = "support/live.rs"]
 #[expect(dead_code, reason = "other tests need the rest")]
 mod live;
 
+use emulated::is_emulated;
 use hz_probes_ebpf::{
     CpuSample, Kind, MappedFile, Mapping, OFF_LOCK, OFF_PREEMPTED, OFF_RETURN_UNSEEN, OFF_SYSCALL,
     OFF_UNFINISHED, OFF_WOKEN, OFF_WOKEN_BY_INTERRUPT, OffCpu, StackEnd,
@@ -87,11 +90,6 @@ fn found(recorded: &Recorded) -> Found {
 fn with(probes: &[&str], settings: Settings) -> Settings {
     let probes = probes.iter().try_fold(Selection::none(), |all, name| all.with(name)).unwrap();
     Settings { probes, ..settings }
-}
-
-/// Whether the CPUs are a program, which runs one at a time.
-fn is_emulated() -> bool {
-    std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("QEMU TCG")
 }
 
 /// Says so, if there is no python3.
