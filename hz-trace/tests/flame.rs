@@ -198,3 +198,34 @@ fn what_is_not_in_a_recording_is_said_with_what_to_do() {
     let output = run(&["flame", path, "--from", "2s", "--to", "1s", "--json"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn a_timeline_and_a_flame_graph_are_made_together_and_the_first_leads_to_the_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = made(dir.path(), "app.hzt", (3, 1));
+    let path = path.to_str().unwrap();
+    printed(&["symbolize", path]);
+    let stem = dir.path().join("my app.svg");
+    let stem = stem.to_str().unwrap();
+    printed(&["export", path, "--export=flame,svg", "--output", stem]);
+    let file = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let (timeline, flame) = (file("my app.svg"), file("my app.flame.svg"));
+    assert!(timeline.contains("<a href=\"my%20app.flame.svg\" class=\"flame-link\""), "{timeline}");
+    assert!(flame.contains("hz_flame_test_work (3.00 ms, 75.00%)"), "{flame}");
+    assert!(flame.contains("class=\"hz-parts\""), "{flame}");
+    // Alone, neither leads to what is not there.
+    printed(&["export", path, "--output", stem]);
+    assert!(!file("my app.svg").contains("flame-link\""));
+    let alone = dir.path().join("alone.svg");
+    printed(&["export", path, "--export=flame", "--output", alone.to_str().unwrap()]);
+    assert!(!file("alone.svg").contains("Beside this"));
+
+    let output = run(&["export", path, "--export=svg,off-cpu", "--output", stem]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("my app.off-cpu.svg: no time off a CPU was recorded; the probe offcpu does"),
+        "{said}"
+    );
+    assert!(said.contains("wrote ") && !dir.path().join("my app.off-cpu.svg").exists(), "{said}");
+}

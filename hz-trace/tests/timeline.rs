@@ -29,6 +29,7 @@ fn about() -> About {
         probes: vec!["libssl.so:SSL_read".to_owned(), "checkout".to_owned()],
         lost: 1_204,
         not_collected: vec!["steal time: this host is not a guest".to_owned()],
+        flames: Vec::new(),
         own_cpu_pct: Some(0.8),
         own_memory_bytes: Some(41_000_000),
     }

@@ -9,14 +9,15 @@
     reason = "a test dies where it fails, its helpers too"
 )]
 
+use browser::{has_browser, text};
 use hz_trace as hz;
 use hz_trace::decode::decode;
 use hz_trace::export::{About, EXPORTERS, Subject};
 use hz_trace::model::{Folder, Model, TaskState, TaskTile};
 use serde_json::Value;
-use std::fs;
-use std::process::{Command, Stdio};
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/runtime.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod runtime;
@@ -52,20 +53,6 @@ fn svg(model: &Model) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Whether there is a browser; says so if not.
-fn has_browser() -> bool {
-    let found = Command::new("chromium")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    let has_browser = found.is_ok_and(|status| status.success());
-    if !has_browser {
-        eprintln!("skipped: chromium is not installed, scripts/setup installs it");
-    }
-    has_browser
-}
-
 /// Opens a page with `body` and returns what the driver saw.
 fn drive(files: &[(&str, &str)], body: &str) -> Value {
     drive_at(files, body, FACTS)
@@ -73,34 +60,7 @@ fn drive(files: &[(&str, &str)], body: &str) -> Value {
 
 /// The same with points of the test's own.
 fn drive_at(files: &[(&str, &str)], body: &str, facts: &str) -> Value {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        fs::write(folder.path().join(name), text).unwrap();
-    }
-    let page = folder.path().join("page.html");
-    let html = format!(
-        "<!DOCTYPE html><html><body style='margin:0'><script>{DRIVER}</script>{body}\
-         <script>start({facts})</script></body></html>"
-    );
-    fs::write(&page, html).unwrap();
-    let output = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--allow-file-access-from-files", "--virtual-time-budget=20000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
-        .arg(format!("file://{}", page.display()))
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
-    let dom = String::from_utf8(output.stdout).unwrap();
-    let seen = dom.split_once("<pre id=\"seen\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-    let Some((seen, _)) = seen else { panic!("the driver did not finish: {dom:.2000}") };
-    let seen = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-    serde_json::from_str(&seen).unwrap()
-}
-
-fn text<'a>(seen: &'a Value, path: &str) -> &'a str {
-    seen.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {seen:#}"))
+    browser::drive(files, body, (DRIVER, facts))
 }
 
 /// The part of the time in sight: start and end in nanoseconds.

@@ -21,8 +21,8 @@ pub use culprit::{Culprit, Culprits, ProcessCulprit, culprits};
 pub use distribution::Distribution;
 pub use flame::{
     BlockingStack, Change, Diff, Flame, FlameKind, FlameQuery, Frame, FrameIndex, FrameKind,
-    Frames, FunctionUse, GroupBy, LockUse, Missing, Site, Tops, Unit, Waiting, diff, flame, locks,
-    read_folded, tops, write_folded,
+    Frames, FunctionUse, GroupBy, LockUse, Missing, Site, Timed, TimedPart, Tops, Unit, Waiting,
+    diff, flame, locks, read_folded, timed_flame, tops, write_folded,
 };
 pub(crate) use flame::{annotated, folded_lines};
 pub use joined::{IoWait, SocketCause, SocketIdle, SocketWaits};

@@ -9,7 +9,7 @@ use super::{
 use anyhow::{Context as _, Result};
 use clap::{Args, builder::PossibleValuesParser};
 use hz_trace::{
-    export::{About, EXPORTERS, Exporter, Subject},
+    export::{About, EXPORTERS, Exporter, FlameLink, Subject},
     model::Thread,
     recording::{Meta, Recording, Target},
     replay::{Range, Replay, replay},
@@ -40,7 +40,8 @@ pub(crate) struct ExportArgs {
 #[derive(Debug, Args)]
 pub(crate) struct FormatArgs {
     /// Formats, separated by commas: svg is a timeline; charts has round trips, windows and queues of
-    /// connections over time (with --probes net)
+    /// connections over time (with --probes net); flame and off-cpu are flame graphs of the time on and
+    /// off a CPU, to which a timeline made with them leads from its spans
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "svg", value_parser = formats())]
     export: Vec<String>,
     /// Where to write; with several formats, FILE.FORMAT each [default: timeline.svg]
@@ -68,8 +69,11 @@ impl FormatArgs {
     }
 }
 
+/// `timeline.flame.svg` of `timeline` and of `timeline.svg`.
 fn with_format(stem: &Path, format: &str) -> PathBuf {
-    let mut name = stem.as_os_str().to_owned();
+    let is_picture = stem.extension().is_some_and(|extension| extension == "svg");
+    let stem = if is_picture { stem.with_extension("") } else { stem.to_owned() };
+    let mut name = stem.into_os_string();
     name.push(".");
     name.push(format);
     PathBuf::from(name)
@@ -83,11 +87,13 @@ impl ExportArgs {
         let replayed = replay(&recording, range);
         report::warn_of_damage(&self.file, &recording, &replayed);
         check_within(range, &replayed)?;
-        for (exporter, path) in self.formats.outputs() {
-            write(exporter, &path, &recording, &replayed, range)?;
+        let outputs = self.formats.outputs();
+        let written = write_all(&outputs, &recording, &replayed, range)?;
+        for path in &written {
             say(format_args!("wrote {}", path.display()));
         }
-        Ok(ExitCode::SUCCESS)
+        let is_whole = written.len() == outputs.len();
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -114,27 +120,51 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Writes one format, under a temporary name until it is whole.
-pub(crate) fn write(
-    exporter: &dyn Exporter,
-    path: &Path,
+/// Writes every format, each under a temporary name until it is whole, and returns those for which there was
+/// something to write; says why there was not.
+pub(crate) fn write_all(
+    outputs: &[(&'static dyn Exporter, PathBuf)],
     recording: &Recording,
     replayed: &Replay,
     range: Range,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
+    let mut about = about(recording, replayed);
+    let mut there = Vec::new();
+    for (exporter, path) in outputs {
+        match exporter.missing(&part(replayed, &about, range)) {
+            Some(why) => say(format_args!("no {}: {why}", path.display())),
+            None => there.push((*exporter, path)),
+        }
+    }
+    let flames = there.iter().filter_map(|(exporter, path)| Some((exporter.flame()?, path)));
+    let flames: Vec<_> = flames.map(|(kind, path)| FlameLink::to_file(kind, path)).collect();
+    let symbols = (!flames.is_empty()).then(|| recording.symbols());
+    about.flames = flames;
+    let mut subject = part(replayed, &about, range);
+    subject.symbols = symbols.as_ref();
+    for (exporter, path) in &there {
+        write(*exporter, path, &subject)?;
+    }
+    Ok(there.into_iter().map(|(_, path)| path.clone()).collect())
+}
+
+fn part<'a>(replayed: &'a Replay, about: &'a About, range: Range) -> Subject<'a> {
+    let subject = Subject::new(&replayed.model, about);
+    subject.part(range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX))
+}
+
+fn write(exporter: &dyn Exporter, path: &Path, subject: &Subject<'_>) -> Result<()> {
     let (partial, file) = PartialFile::create(path, output::SHARED)?;
-    let about = about(recording, replayed);
-    let subject = Subject::new(&replayed.model, &about);
-    let subject = subject.part(range.from_ns.unwrap_or(0), range.to_ns.unwrap_or(u64::MAX));
     let mut out = BufWriter::new(file);
     exporter
-        .export(&subject, &mut out)
+        .export(subject, &mut out)
         .and_then(|()| out.flush())
         .with_context(|| format!("cannot write {}", path.display()))?;
     partial.commit().map(|_| ())
 }
 
-fn about(recording: &Recording, replayed: &Replay) -> About {
+/// What a reader should know of a recording beside what happened.
+pub(super) fn about(recording: &Recording, replayed: &Replay) -> About {
     let Recording { meta, state, .. } = recording;
     let recorded_ns = recording.end_ns().saturating_sub(meta.start_ns);
     // A recorder that was killed at once has told no cost.
@@ -148,6 +178,7 @@ fn about(recording: &Recording, replayed: &Replay) -> About {
         probes: meta.probe_names(),
         lost: state.lost(),
         not_collected: state.not_collected(meta),
+        flames: Vec::new(),
         own_cpu_pct: own.map(|own| 100.0 * own.cpu_ns as f64 / recorded_ns.max(1) as f64),
         own_memory_bytes: own.map(|own| own.memory_peak_bytes),
     }

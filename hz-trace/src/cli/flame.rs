@@ -242,7 +242,7 @@ impl FlameArgs {
             let caption = Caption {
                 title: file.display().to_string(),
                 subtitle: amount(flame.unit, flame.total),
-                footer: Vec::new(),
+                ..Caption::default()
             };
             let tops = function_tops(&flame);
             return Ok(Shown { flame, tops, locks: Vec::new(), caption, length_ns: 0 });

@@ -1,6 +1,6 @@
 //! What a flame graph says in words.
 
-use super::{flame::Shown, report::section, table::Table};
+use super::{export::about, flame::Shown, report::section, table::Table};
 use hz_trace::{
     analyze::{Diff, Flame, FlameKind, FlameQuery, FrameKind, LockUse, Site},
     export::{Caption, amount},
@@ -24,42 +24,16 @@ pub(super) fn caption(
     query: &FlameQuery,
     flame: &Flame,
 ) -> Caption {
-    let meta = &recording.meta;
-    let start_ns = replayed.model.start_ns;
-    let since = |time_ns: u64| text::duration(time_ns.saturating_sub(start_ns));
-    let end_ns = query.to_ns.min(replayed.model.end_ns);
-    let task = query.task.as_ref().map_or_else(String::new, |task| format!(" · task {task}"));
-    let subtitle = format!(
-        "{}: {} in {} · {} to {}{task} · {} on {}",
-        query.kind.title(),
-        amount(flame.unit, flame.total),
-        text::plural(flame.samples, "sample"),
-        since(query.from_ns),
-        since(end_ns),
-        meta.target,
-        meta.host,
-    );
-    let title = format!("{} of {}", query.kind.title(), meta.target);
-    Caption { title, subtitle, footer: footer(recording, flame) }
+    let about = about(recording, replayed);
+    let mut caption = Caption::of(flame, query, &replayed.model, &about);
+    caption.footer.extend(of_memory(recording, flame));
+    caption
 }
 
-/// What is not in a flame graph as it should be.
-fn footer(recording: &Recording, flame: &Flame) -> Vec<String> {
-    let part = |value: u64| text::percent(100.0 * value as f64 / flame.total.max(1) as f64);
+/// What is said of memory only.
+fn of_memory(recording: &Recording, flame: &Flame) -> Vec<String> {
     let missing = &flame.missing;
-    let mut parts = Vec::new();
-    parts.push(format!("records lost: {}", text::count(recording.state.lost())));
-    parts.push(format!("without a stack: {}", part(missing.without_stack)));
-    let cut: u64 = missing.cut.values().sum();
-    let why: Vec<String> = missing
-        .cut
-        .iter()
-        .map(|(why, value)| format!("{} {}", why.replace('_', " "), part(*value)))
-        .collect();
-    let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
-    parts.push(format!("stack cut short: {}{why}", part(cut)));
-    parts.push(format!("without a symbol: {}", part(missing.without_symbol)));
-    let mut lines = vec![parts.join(" · ")];
+    let mut lines = Vec::new();
     if flame.kind == FlameKind::Live {
         lines.push(
             "Memory allocated before the recording, or by threads without samples, is not in it"

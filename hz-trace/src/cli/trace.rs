@@ -42,16 +42,17 @@ impl TraceArgs {
             PartialFile::create(path, output::SHARED)?;
         }
         let recorded_at = self.keep.clone().unwrap_or_else(|| beside(&outputs[0].1));
-        let settings = self.target.settings();
+        let mut settings = self.target.settings();
+        for kind in outputs.iter().filter_map(|(exporter, _)| exporter.flame()) {
+            settings.probes = settings.probes.with(kind.probes()[0])?;
+        }
         let (recorded, outcome) = record::record(&settings, &recorded_at, self.quiet)?;
         let saved = recorded.partial().to_owned();
         let context = || format!("the recording is kept in {}", saved.display());
         let recording = Recording::open(&saved)?;
         let replayed = replay(&recording, Range::default());
-        for (exporter, path) in &outputs {
-            export::write(*exporter, path, &recording, &replayed, Range::default())
-                .with_context(context)?;
-        }
+        let written = export::write_all(&outputs, &recording, &replayed, Range::default());
+        let written = written.with_context(context)?;
         match &self.keep {
             Some(_) => recorded.commit().map(|_| ())?,
             None => recorded.discard(),
@@ -59,7 +60,7 @@ impl TraceArgs {
         if !self.quiet {
             report::print_summary(&report::summary(&recording, &replayed), self.json)?;
             record::say_end(&outcome);
-            for path in outputs.iter().map(|(_, path)| path).chain(&self.keep) {
+            for path in written.iter().chain(&self.keep) {
                 say(format_args!("wrote {}", path.display()));
             }
         }

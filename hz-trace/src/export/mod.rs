@@ -5,9 +5,10 @@ mod flame;
 pub mod svg;
 
 pub use charts::Charts;
-pub use flame::{Caption, amount, draw_diff, draw_flame};
+pub use flame::{Caption, FlameGraph, FlameLink, amount, draw_diff, draw_flame};
+pub(crate) use svg::safe_json;
 
-use crate::model::Model;
+use crate::{analyze::FlameKind, model::Model, symbol::SymbolTable};
 use std::io;
 
 /// What an exporter is given.
@@ -17,6 +18,8 @@ pub struct Subject<'a> {
     pub model: &'a Model,
     /// What the reader should know beside it.
     pub about: &'a About,
+    /// Names of functions, for what shows stacks.
+    pub symbols: Option<&'a SymbolTable>,
     /// Start of the part to export, nanoseconds of `CLOCK_MONOTONIC`.
     pub from_ns: u64,
     /// End of the part to export, nanoseconds of `CLOCK_MONOTONIC`.
@@ -27,7 +30,13 @@ impl<'a> Subject<'a> {
     /// The whole recording.
     #[must_use]
     pub const fn new(model: &'a Model, about: &'a About) -> Self {
-        Self { model, about, from_ns: model.start_ns, to_ns: model.end_ns }
+        Self { model, about, symbols: None, from_ns: model.start_ns, to_ns: model.end_ns }
+    }
+
+    /// With names of functions.
+    #[must_use]
+    pub const fn named_by(self, symbols: &'a SymbolTable) -> Self {
+        Self { symbols: Some(symbols), ..self }
     }
 
     /// The part `[from_ns, to_ns)` of it, nanoseconds since the start of the recording, cut to
@@ -65,6 +74,8 @@ pub struct About {
     pub lost: u64,
     /// What could not be collected, and why, a sentence each.
     pub not_collected: Vec<String>,
+    /// Flame graphs that are made in the same folder.
+    pub flames: Vec<FlameLink>,
     /// CPU time that hz itself took, in percent of one CPU.
     pub own_cpu_pct: Option<f64>,
     /// Memory that hz itself took at most.
@@ -84,6 +95,16 @@ pub trait Exporter: Sync {
     /// What it is, a phrase.
     fn about(&self) -> &'static str;
 
+    /// What a flame graph is of, if it is one.
+    fn flame(&self) -> Option<FlameKind> {
+        None
+    }
+
+    /// Why there is nothing to write, and what to do.
+    fn missing(&self, _subject: &Subject<'_>) -> Option<String> {
+        None
+    }
+
     /// Writes `subject` to `out`.
     ///
     /// # Errors
@@ -93,4 +114,5 @@ pub trait Exporter: Sync {
 }
 
 /// Every format. The order is the order of the command's help.
-pub static EXPORTERS: &[&dyn Exporter] = &[&svg::Svg, &Charts];
+pub static EXPORTERS: &[&dyn Exporter] =
+    &[&svg::Svg, &Charts, &FlameGraph(FlameKind::OnCpu), &FlameGraph(FlameKind::OffCpu)];

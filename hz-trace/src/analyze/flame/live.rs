@@ -1,6 +1,6 @@
 //! A flame graph of the last seconds, kept up to date window by window.
 
-use super::{FrameIndex, FrameKind, Frames, frames::Namer, reason_of};
+use super::{FrameIndex, FrameKind, Frames, frames::Namer, reasons::reason_of};
 use crate::{
     decode::Event,
     model::{

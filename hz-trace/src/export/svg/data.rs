@@ -12,6 +12,7 @@ use super::encoder::{Actor, Encoder};
 use super::layout::PLOT;
 use super::style::CLASSES;
 use super::{DATA_BYTES, PX, Scene};
+use crate::export::FlameLink;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,7 @@ const SCRIPT: &str = concat!(
     include_str!("timeline_data.js"),
     include_str!("timeline_draw.js"),
     include_str!("timeline_words.js"),
+    include_str!("timeline_flame.js"),
     include_str!("timeline.js"),
     "})();\n"
 );
@@ -45,6 +47,9 @@ struct Data {
     names: Vec<(String, &'static str)>,
     /// The plain colour of every class.
     paints: BTreeMap<&'static str, String>,
+    /// Flame graphs beside the picture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flames: Vec<FlameLink>,
     lanes: Vec<LaneData>,
     worst: Vec<WaitData>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -63,6 +68,9 @@ pub(super) struct LaneData {
     /// Whose lane it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) actor: Option<usize>,
+    /// The task's id, for lanes of tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) task: Option<String>,
     /// Start of the first piece, in units.
     pub(super) start: u64,
     pub(super) pieces: String,
@@ -150,6 +158,7 @@ fn data(scene: &Scene<'_>) -> Data {
             .map(|(name, paint)| (name.clone(), paint.class()))
             .collect(),
         paints: CLASSES.iter().map(|(paint, class)| (*class, paint.hex())).collect(),
+        flames: subject.about.flames.clone(),
         lanes,
         worst,
         arrows: arrows::data(scene),

@@ -25,7 +25,8 @@ pub(super) fn footer_height(subject: &Subject<'_>) -> i32 {
     let remarks = subject.about.not_collected.len() as i32;
     // With tasks the legend may take a second line.
     let legend = i32::from(!subject.model.tasks.is_empty());
-    (52 + (legend + remarks) * 16) * PX
+    let flames = i32::from(!subject.about.flames.is_empty());
+    (52 + (legend + remarks + flames) * 16) * PX
 }
 
 /// Opens the picture: its size, styles and page.
@@ -151,12 +152,37 @@ pub(super) fn footer(scene: &Scene<'_>, canvas: &Canvas) -> io::Result<()> {
     canvas.backend(|backend| backend.open("g", &[("class", "remark")]))?;
     canvas.text(&remark(scene), (PLOT.start, y), Type::SMALL)?;
     canvas.backend(SvgBackend::close)?;
+    if !scene.subject.about.flames.is_empty() {
+        y += 16 * PX;
+        flame_links(scene, canvas, y)?;
+    }
     for missing in &scene.subject.about.not_collected {
         y += 16 * PX;
         let text = format!("Not collected: {}", words::printable(missing));
         canvas.text(&text, (PLOT.start, y), Type::SMALL.painted(Paint::LOST))?;
     }
     Ok(())
+}
+
+/// Where the flame graphs are; the script makes them links to the part in sight.
+fn flame_links(scene: &Scene<'_>, canvas: &Canvas, y: i32) -> io::Result<()> {
+    let look = Type::SMALL;
+    let mut x = PLOT.start;
+    let words = "Flame graphs:";
+    canvas.text(words, (x, y), look)?;
+    x += look.width(words) + 6 * PX;
+    for flame in &scene.subject.about.flames {
+        let title = flame.kind.title();
+        let attributes =
+            [("href", flame.address.as_str()), ("class", "flame-link"), ("target", "hz-flame")];
+        canvas.backend(|backend| backend.open("a", &attributes))?;
+        canvas.text(title, (x, y), look.painted(Paint::RUN))?;
+        canvas.backend(SvgBackend::close)?;
+        x += look.width(title) + 14 * PX;
+    }
+    canvas.backend(|backend| backend.open("g", &[("class", "flame-remark")]))?;
+    canvas.text(" ", (x, y), look)?;
+    canvas.backend(SvgBackend::close)
 }
 
 /// How a meaning is shown in the legend.

@@ -47,7 +47,7 @@ impl Bytes {
 
 /// `json` without characters that end a script, a CDATA section or a line: nothing that a process
 /// calls itself gets out of the element it is in, whichever parser reads it.
-pub(super) fn safe_json(json: &str) -> String {
+pub(crate) fn safe_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for each in json.chars() {
         match each {

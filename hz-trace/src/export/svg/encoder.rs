@@ -149,6 +149,8 @@ impl<'a> Encoder<'a> {
                 let own = &self.scene.lanes.tasks.own[place];
                 let actor = self.actor(as_runner(model, own.task));
                 (data.kind, data.actor) = ("task", Some(actor));
+                let has_flames = !self.scene.subject.about.flames.is_empty();
+                data.task = has_flames.then(|| model.task(own.task).id.to_string());
                 data.start = own.tiles.first().map_or(0, |first| self.units(first.span.start_ns));
                 data.pieces = self.life(own.tiles.iter().copied()).base64();
                 self.below(lane, as_runner(model, own.task), &mut data);

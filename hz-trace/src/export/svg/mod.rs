@@ -32,6 +32,8 @@ mod survey;
 mod tasks;
 mod words;
 
+pub(crate) use encode::safe_json;
+
 use super::{Exporter, Subject};
 use axis::TimeAxis;
 use canvas::Canvas;

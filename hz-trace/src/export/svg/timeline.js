@@ -12,9 +12,10 @@ const shortest = Math.max(data.unit * 20, 1000);
 let view = new View(0, Math.max(data.span_ns, 1));
 /** Actors in focus; null if all are. */
 let focus = null;
-let matches = [], match = -1, drag = null, isDrawing = false;
+let matches = [], match = -1, drag = null, pointed = null, isDrawing = false;
 
 const HELP = [
+  ...(data.flames ? FLAME_HELP : []),
   'wheel, + −   zoom at the pointer',
   'drag   pan; with Shift or before any zoom: zoom into the part marked', '← → h l   pan',
   '↑ ↓ k j, Tab   go from lane to lane',
@@ -49,6 +50,7 @@ function redraw() {
   detail.textContent = isStill ? detailStill : detailStill.replace(/^[^;]*/, `A column of 1 px is ${duration(view.columnNs)}`);
   const coarse = `Shorter than ${duration(data.resolution)} is aggregated in this file; export a part with --from/--to to see it`;
   remark.textContent = isCoarse ? coarse : '';
+  leadToFlames(view, focus);
   root.dataset.view = `${Math.round(view.start)}-${Math.round(view.end)}`;
 }
 
@@ -111,10 +113,11 @@ function callAt(lane, point) {
 }
 
 function hover(point) {
+  pointed = point;
   const lane = isInPlot(point) && laneAt(point.y);
   if (!lane) return hideTip();
   const call = callAt(lane, point), said = call ? { lines: callWords(lane, call) } : wordsAt(lane, view.time(point.x), view);
-  showTip(said.lines, point);
+  showTip(said.lines.concat(flameAt(point) ? FLAME_TIP : []), point);
   if (said.span) outline(lane, said.span);
   if (said.place !== undefined) drawArrow(lane, said.place);
 }
@@ -214,7 +217,7 @@ function onUp(event) {
   if (!drag) return;
   const { point: begun, isMarking, isMoved } = drag, point = pointOf(event);
   drag = null;
-  if (!isMoved) return isolateAt(point);
+  if (!isMoved) return (event.ctrlKey || event.metaKey) && data.flames ? openFlame(point) : isolateAt(point);
   if (isMarking) show(view.time(Math.min(begun.x, point.x)), view.time(Math.max(begun.x, point.x)));
   return undefined;
 }
@@ -275,7 +278,7 @@ const KEYS = {
   ArrowUp: () => step(-1), k: () => step(-1), ArrowDown: () => step(1), j: () => step(1),
   '+': () => zoom(0.67, middle()), '=': () => zoom(0.67, middle()), '-': () => zoom(1.5, middle()),
   0: reset, Escape: reset, '/': () => search.focus(), n: () => nextMatch(1), N: () => nextMatch(-1),
-  '?': () => { help.style.display = help.style.display === 'none' ? '' : 'none'; }, Enter: pressedOnLane,
+  f: () => openFlame(pointed), '?': () => { help.style.display = help.style.display === 'none' ? '' : 'none'; }, Enter: pressedOnLane,
 };
 
 function onKey(event) {
@@ -360,7 +363,8 @@ root.classList.add('live');
 root.addEventListener('wheel', onWheel, { passive: false });
 root.addEventListener('pointerdown', onDown);
 root.addEventListener('pointermove', onMove);
-root.addEventListener('pointerleave', () => { if (!drag) hideTip(); });
+root.addEventListener('pointerleave', () => { if (!drag) hideTip(); pointed = null; });
 window.addEventListener('pointerup', onUp);
 (isAlone ? document : root).addEventListener('keydown', onKey);
 hideTip();
+leadToFlames(view, focus);

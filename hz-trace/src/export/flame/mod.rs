@@ -1,5 +1,13 @@
 //! Flame graphs as SVG, drawn by inferno.
 
+mod beside;
+mod caption;
+mod range;
+
+pub use beside::{FlameGraph, FlameLink};
+pub use caption::Caption;
+
+use super::About;
 use crate::{
     analyze::{Diff, Flame, FrameKind, Unit, annotated, folded_lines},
     model::is_unshowable,
@@ -19,17 +27,6 @@ const NARROWEST_PCT: f64 = 0.02;
 
 /// Height of a line of the footer.
 const LINE: usize = 16;
-
-/// What a picture says beside its frames.
-#[derive(Clone, Debug, Default)]
-pub struct Caption {
-    /// The heading.
-    pub title: String,
-    /// A line below: of what, when, how much.
-    pub subtitle: String,
-    /// Lines at the foot: what is missing.
-    pub footer: Vec<String>,
-}
 
 /// What the colours of frames are.
 fn colour(kind: FrameKind) -> Color {
@@ -51,6 +48,16 @@ fn colour(kind: FrameKind) -> Color {
 ///
 /// Those of `out`; an empty flame graph cannot be drawn.
 pub fn draw_flame(flame: &Flame, caption: &Caption, out: &mut dyn Write) -> io::Result<()> {
+    draw_timed(flame, caption, "", out)
+}
+
+/// The same with what else is to be in the file.
+fn draw_timed(
+    flame: &Flame,
+    caption: &Caption,
+    embedded: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut palette = PaletteMap::default();
     for frame in flame.frames.iter() {
         palette.insert(annotated(frame), colour(frame.kind));
@@ -58,7 +65,7 @@ pub fn draw_flame(flame: &Flame, caption: &Caption, out: &mut dyn Write) -> io::
     let lines = folded_lines(flame);
     let mut options = options(caption, flame.unit);
     options.palette_map = Some(&mut palette);
-    draw(options, &lines, caption, (flame.unit, true), out)
+    draw(options, &lines, caption, Beside { unit: flame.unit, has_legend: true, embedded }, out)
 }
 
 /// Draws what changed: red took more than before, blue less; widths are those after.
@@ -75,7 +82,8 @@ pub fn draw_diff(
     let stacks = diff.stacks.iter();
     let lines: Vec<String> =
         stacks.map(|(stack, (before, after))| format!("{stack} {before} {after}")).collect();
-    draw(options(caption, unit), &lines, caption, (unit, false), out)
+    let beside = Beside { unit, has_legend: false, embedded: "" };
+    draw(options(caption, unit), &lines, caption, beside, out)
 }
 
 fn options<'a>(caption: &Caption, unit: Unit) -> Options<'a> {
@@ -113,18 +121,26 @@ pub fn amount(unit: Unit, value: u64) -> String {
     }
 }
 
+/// What is to be in the file beside the frames.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    unit: Unit,
+    has_legend: bool,
+    embedded: &'a str,
+}
+
 fn draw(
     mut options: Options<'_>,
     lines: &[String],
     caption: &Caption,
-    (unit, has_legend): (Unit, bool),
+    beside: Beside<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut drawn = Vec::new();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn)?;
     let drawn = String::from_utf8(drawn).map_err(io::Error::other)?;
-    let drawn = with_units(&drawn, unit);
-    let drawn = with_foot(&drawn, caption, has_legend).unwrap_or(drawn);
+    let drawn = with_units(&drawn, beside.unit);
+    let drawn = with_foot(&drawn, caption, beside).unwrap_or(drawn);
     out.write_all(drawn.as_bytes())
 }
 
@@ -158,12 +174,14 @@ fn with_units(drawn: &str, unit: Unit) -> String {
 
 /// The picture with its legend and footer below, and with colours for the dark; `None` if inferno does
 /// not write as this expects.
-fn with_foot(drawn: &str, caption: &Caption, has_legend: bool) -> Option<String> {
+fn with_foot(drawn: &str, caption: &Caption, beside: Beside<'_>) -> Option<String> {
+    let has_legend = beside.has_legend;
     let height: usize = {
         let rest = drawn.split_once(" height=\"")?.1;
         rest.split_once('"')?.0.parse().ok()?
     };
-    let lines = caption.footer.len() + usize::from(has_legend);
+    let has_links = !caption.links.is_empty();
+    let lines = caption.footer.len() + usize::from(has_legend) + usize::from(has_links);
     let taller = height + lines * LINE + 8;
     let mut foot = String::from("<g id=\"foot\">");
     let mut y = height + LINE / 2;
@@ -173,10 +191,18 @@ fn with_foot(drawn: &str, caption: &Caption, has_legend: bool) -> Option<String>
     }
     for line in &caption.footer {
         let line = escaped(&showable(line));
-        let _ = write!(foot, "<text x=\"10\" y=\"{y}\" fill=\"rgb(90,90,90)\">{line}</text>");
+        let _ = write!(
+            foot,
+            "<text class=\"hz-note\" x=\"10\" y=\"{y}\" fill=\"rgb(90,90,90)\">{line}</text>"
+        );
         y += LINE;
     }
-    foot.push_str("</g></svg>");
+    if has_links {
+        links(&mut foot, y, &caption.links);
+    }
+    foot.push_str("</g>");
+    foot.push_str(beside.embedded);
+    foot.push_str("</svg>");
     let drawn = drawn
         .replacen(&format!(" height=\"{height}\""), &format!(" height=\"{taller}\""), 2)
         .replacen(&format!(" {height}\""), &format!(" {taller}\""), 1)
@@ -184,7 +210,7 @@ fn with_foot(drawn: &str, caption: &Caption, has_legend: bool) -> Option<String>
     Some(format!("{}{foot}", drawn.strip_suffix("</svg>")?))
 }
 
-const DARK: &str = "#subtitle { fill:rgb(90,90,90); }
+const DARK: &str = "#subtitle, .hz-whole { fill:rgb(90,90,90); }
 @media (prefers-color-scheme: dark) {
   svg > rect { fill:#14181d; }
   text, #subtitle, #foot text { fill:#d7dde4; }
@@ -192,6 +218,18 @@ const DARK: &str = "#subtitle { fill:rgb(90,90,90); }
   #frames rect { fill-opacity:0.85; }
 }
 ";
+
+fn links(out: &mut String, y: usize, links: &[(String, String)]) {
+    let _ = write!(out, "<text x=\"10\" y=\"{y}\" fill=\"rgb(90,90,90)\">Beside this:");
+    for (name, address) in links {
+        let (name, address) = (escaped(&showable(name)), escaped(address));
+        let _ = write!(
+            out,
+            " <a href=\"{address}\"><tspan fill=\"#0072b2\" text-decoration=\"underline\">{name}</tspan></a>"
+        );
+    }
+    out.push_str("</text>");
+}
 
 fn legend(out: &mut String, y: usize) {
     let mut x = 10;
@@ -225,6 +263,7 @@ mod tests {
             title: "shop <1>".to_owned(),
             subtitle: "10 s".to_owned(),
             footer: vec!["lost: 3 & more".to_owned()],
+            links: Vec::new(),
         }
     }
 
