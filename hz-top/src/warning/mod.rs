@@ -161,6 +161,15 @@ mod tests {
         let mut window = held();
         window.threads[0].block.as_mut().unwrap().end_ns = 400 * MS;
         assert!(!of(&window)[0].sentence.contains("blocked"), "{:?}", of(&window)[0]);
+        assert_eq!(
+            of(&window)[0].sentence,
+            "task report#81 held worker-2 for 63.0 ms (at another time it slept 60.0 ms in read(/var/lib/x.db))"
+        );
+        for (block_ns, call) in [(20 * MS, "read"), (400 * MS, "read"), (60 * MS, "futex")] {
+            let block = Block { block_ns, end_ns: 600 * MS, call: call.into() };
+            window.threads[0].block = Some(block);
+            assert_eq!(of(&window)[0].sentence, "task report#81 held worker-2 for 63.0 ms");
+        }
     }
 
     #[test]
