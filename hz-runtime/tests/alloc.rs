@@ -4,6 +4,8 @@ use hz_runtime::alloc::{self, Event, SampledAllocator};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::sync::Once;
 use std::thread;
 
@@ -208,4 +210,26 @@ fn the_status_counts_samples_and_says_what_the_rules_of_stacks_weigh() {
         assert!(status.row_bytes > 10_000, "{status:?}");
         println!("{status:?}");
     }
+}
+
+/// An allocator that unwinds is undefined: the test runs again in a process that is to end otherwise.
+#[test]
+fn a_listener_that_panics_ends_the_process() {
+    const CHILD: &str = "HZ_TEST_LISTENER_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        alloc::set_mean_bytes(MEAN);
+        assert!(alloc::listen(|_| panic!("as asked")));
+        drop(black_box(vec![0_u8; 1 << 20]));
+        let unwound = std::panic::catch_unwind(|| drop(allocate(0)));
+        println!("it lives on: {}", unwound.is_err());
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().expect("a program has a path"));
+    child
+        .args(["--exact", "a_listener_that_panics_ends_the_process", "--nocapture"])
+        .env(CHILD, "1");
+    let output = child.output().expect("it runs");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(String::from_utf8_lossy(&said).contains("as asked"), "another reason");
 }

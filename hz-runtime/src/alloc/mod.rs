@@ -215,7 +215,7 @@ fn forget(memory: *mut u8) -> bool {
     sampler::may_be_sampled(address) && sampler::forget(address)
 }
 
-// SAFETY: what is asked is passed on, and what is answered too.
+// SAFETY: what is asked is passed on, and what is answered too; what is counted beside it does not unwind.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -87,26 +87,34 @@ fn read(info: &libc::dl_phdr_info) -> Option<Module> {
     }
     // SAFETY: the linker's table of that many headers.
     let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-    let base = info.dlpi_addr as usize;
+    // It may be below what the file says, as the kernel's page's was: then the sum goes round.
+    let at = |vaddr: u64| (info.dlpi_addr as usize).wrapping_add(vaddr as usize);
     let segments: Vec<Section<'_>> = headers
         .iter()
-        .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_R != 0)
+        .filter(|header| header.p_type == libc::PT_LOAD && is_constant(header.p_flags))
         .map(|header| {
-            let address = base + header.p_vaddr as usize;
+            let address = at(header.p_vaddr);
             let bytes = std::ptr::with_exposed_provenance(address);
-            // SAFETY: the linker mapped the segment, readable, and does not unload it meanwhile;
-            // nobody writes to those that hold frames.
+            // SAFETY: the linker mapped the segment, readable, and does not unload it meanwhile; it is
+            // not writable, so nobody changes it.
             let bytes = unsafe { slice::from_raw_parts(bytes, header.p_filesz as usize) };
             Section { address, bytes }
         })
         .collect();
     let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-    let ends = loaded.clone().map(|header| base + (header.p_vaddr + header.p_memsz) as usize);
-    let start = loaded.map(|header| base + header.p_vaddr as usize).min()?;
+    let ends =
+        loaded.clone().map(|header| at(header.p_vaddr).wrapping_add(header.p_memsz as usize));
+    let start = loaded.map(|header| at(header.p_vaddr)).min()?;
     let header = headers.iter().find(|header| header.p_type == libc::PT_GNU_EH_FRAME)?;
     let section = |address| section(&segments, address);
-    let rows = rows::build(start, section(base + header.p_vaddr as usize)?, section).ok()?;
+    let rows = rows::build(start, section(at(header.p_vaddr))?, section).ok()?;
     Some(Module { start, end: ends.max()?, rows })
+}
+
+/// Whether a segment may be read as what does not change. Rules of stacks are in such ones; a linker that puts them
+/// beside variables leaves its module without rows.
+const fn is_constant(flags: u32) -> bool {
+    flags & libc::PF_R != 0 && flags & libc::PF_W == 0
 }
 
 /// What is from an address to the end of its segment.

@@ -4,6 +4,7 @@ use super::local::{LOCAL, Local};
 use super::set::Set;
 use super::stack::{self, Frames, Registers};
 use super::{gap, modules, tell};
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Room for 65,536 live samples, which a heap of 32 GiB has in the mean: 512 KiB of addresses, of
@@ -56,8 +57,19 @@ impl Local {
     fn at_work(&self, work: impl FnOnce()) {
         self.left.set(i64::MAX);
         self.is_busy.set(true);
+        let no_panic = NoPanic;
         work();
+        mem::forget(no_panic);
         self.is_busy.set(false);
+    }
+}
+
+/// An allocator must not unwind: a listener that panics ends the process here.
+struct NoPanic;
+
+impl Drop for NoPanic {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }
 

@@ -104,6 +104,12 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    #[cfg(test)]
+    pub(super) const fn end(self) -> usize {
+        self.end
+    }
+
+    /// A word of this thread's stack: `self` must be a part of it that is in use.
     fn read(self, address: usize) -> Option<usize> {
         let word = size_of::<usize>();
         let is_inside = address >= self.start && address <= self.end.checked_sub(word)?;
@@ -111,8 +117,8 @@ impl Limits {
             return None;
         }
         let word = std::ptr::with_exposed_provenance::<usize>(address);
-        // SAFETY: aligned, and between this thread's stack pointer and the end of its stack, all of
-        // which is mapped. It may belong to a function that changes it: a word is read whatever it
+        // SAFETY: aligned, and between this thread's stack pointer and the end of its stack, which `walk`
+        // has seen to, all of which is mapped. It may belong to a function that changes it: a word is read whatever it
         // is.
         Some(unsafe { word.read_volatile() })
     }
@@ -123,11 +129,16 @@ impl Limits {
 ///
 /// Each step goes up the stack, so it ends; every read is of the stack's part in use, so that a
 /// wrong rule leads astray but not out of memory.
+///
+/// Whatever `from` and `whole` are: if the stack pointer is not in `whole`, that is another thread's stack, and below
+/// the pointer nothing is read.
 pub(super) fn walk(modules: Option<&Modules>, from: Registers, whole: Limits) -> Frames {
-    if !(whole.start..whole.end).contains(&from.sp) {
+    let Some(Registers { sp, .. }) = registers() else { return Frames::none() };
+    let is_within = |sp: usize| (whole.start..whole.end).contains(&sp);
+    if !is_within(sp) || !is_within(from.sp) {
         return Frames::none();
     }
-    let stack = Limits { start: from.sp, end: whole.end };
+    let stack = Limits { start: from.sp.max(sp), end: whole.end };
     let mut frames = Frames::none();
     let mut here = from;
     let mut was_guessed = false;

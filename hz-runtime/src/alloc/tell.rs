@@ -32,7 +32,7 @@ pub enum Event<'a> {
 }
 
 /// A function of the program's own that is told of samples, on the thread that allocates or frees.
-/// What it allocates is not sampled, and what it frees is not told; it must not panic.
+/// What it allocates is not sampled, and what it frees is not told. If it panics, the process ends: an allocator must not unwind.
 pub type Listener = fn(&Event<'_>);
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();

@@ -87,13 +87,24 @@ fn registers_that_lie_end_the_walk_and_nothing_else() {
         lie.pc = here.pc.wrapping_add(random % (1 << 20)) - (1 << 19);
         lie.sp = here.sp.wrapping_add(random / 3 % (1 << 16)) - (1 << 12);
         lie.bp = Some(here.sp.wrapping_add(random / 5 % (1 << 17)) - (1 << 15));
-        lie.sp = lie.sp.max(here.sp);
         assert!(stack::walk(Some(modules), lie, limits).addresses().len() <= stack::FRAMES);
     }
     for sp in [0, 8, usize::MAX - 7, here.sp ^ (1 << 40)] {
         let lie = stack::Registers { sp, ..here };
         assert!(stack::walk(Some(modules), lie, limits).addresses().is_empty());
     }
+}
+
+#[test]
+fn the_stack_of_another_thread_is_not_read() {
+    let modules = modules::load();
+    let of_another = std::thread::spawn(stack::limits).join().unwrap();
+    let here = stack::registers().unwrap();
+    // The other's stack may be gone, or be a third one's: a walk there would read what it must not.
+    let sp = of_another.end() - 1024;
+    let lie = stack::Registers { sp, bp: Some(sp + 16), ..here };
+    assert!(stack::walk(Some(modules), lie, of_another).addresses().is_empty());
+    assert!(stack::walk(Some(modules), here, of_another).addresses().is_empty());
 }
 
 #[test]

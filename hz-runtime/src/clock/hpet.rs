@@ -8,11 +8,20 @@ use std::sync::OnceLock;
 
 const DEVICE: &str = "/dev/hpet";
 const BYTES: usize = 4096;
-/// Register of what it can do; bit 13: its counter has 64 bits.
-const CAPABILITIES: usize = 0;
+/// Of [`Register::Capabilities`]: its counter has 64 bits.
 const IS_64_BIT: u64 = 1 << 13;
-/// Register of the counter.
-const COUNTER: usize = 0xf0;
+
+/// What is read of it: registers of 64 bits, by their place.
+#[derive(Clone, Copy, Debug)]
+enum Register {
+    /// What it can do.
+    Capabilities = 0,
+    Counter = 0xf0,
+}
+const _: () = {
+    assert!((Register::Counter as usize).is_multiple_of(align_of::<u64>()));
+    assert!(Register::Counter as usize + size_of::<u64>() <= BYTES);
+};
 
 /// Mapped registers, which stay mapped.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +54,7 @@ impl Hpet {
         let mapped =
             unsafe { mmap(ptr::null_mut(), BYTES, ProtFlags::READ, MapFlags::SHARED, device, 0) };
         let hpet = Self { registers: mapped.map_err(unusable)?.cast() };
-        if hpet.read(CAPABILITIES) & IS_64_BIT == 0 {
+        if hpet.read(Register::Capabilities) & IS_64_BIT == 0 {
             return Err(ClockError::HpetOf32Bits);
         }
         Ok(hpet)
@@ -53,12 +62,12 @@ impl Hpet {
 
     /// The counter now; 0 before it was opened.
     pub(super) fn counter() -> u64 {
-        HPET.get().map_or(0, |hpet| hpet.read(COUNTER))
+        HPET.get().map_or(0, |hpet| hpet.read(Register::Counter))
     }
 
-    fn read(self, register: usize) -> u64 {
+    fn read(self, register: Register) -> u64 {
         // SAFETY: both registers lie within the page.
-        let at = unsafe { self.registers.byte_add(register) };
+        let at = unsafe { self.registers.byte_add(register as usize) };
         // SAFETY: the page is mapped to be read and stays so, and the register is aligned.
         unsafe { at.read_volatile() }
     }

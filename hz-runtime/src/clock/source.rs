@@ -58,7 +58,9 @@ pub enum ClockError {
         value: String,
     },
     /// The counter cannot be relied on.
-    #[error("HZ_CLOCK=tsc: this processor's counter changes its rate; unset it")]
+    #[error(
+        "HZ_CLOCK=tsc: this processor's counter changes its rate, or must not be read here; unset it"
+    )]
     NoTsc,
     /// There is none, or it may not be mapped.
     #[error(
@@ -148,7 +150,7 @@ pub(super) fn is_tsc() -> bool {
 pub fn stamp() -> u64 {
     #[cfg(target_arch = "x86_64")]
     if SOURCE.load(Ordering::Relaxed) == CLOCK_TSC {
-        // SAFETY: every x86-64 has the instruction, and it was chosen because it may be used here.
+        // SAFETY: every x86-64 has the instruction, and it was chosen because it is permitted.
         return unsafe { std::arch::x86_64::_rdtsc() };
     }
     slow_stamp()
@@ -191,10 +193,44 @@ pub(super) fn closest_pair(tries: u32) -> (u64, u64) {
 fn is_tsc_invariant() -> bool {
     use std::arch::x86_64::__cpuid;
     const INVARIANT: u32 = 1 << 8;
-    __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & INVARIANT != 0
+    let is_invariant =
+        __cpuid(0x8000_0000).eax >= 0x8000_0007 && __cpuid(0x8000_0007).edx & INVARIANT != 0;
+    is_invariant && is_tsc_permitted()
+}
+
+/// Whether reading the counter does not end the process: `prctl(PR_SET_TSC)` forbids it to a thread and to those
+/// that it starts.
+#[cfg(target_arch = "x86_64")]
+fn is_tsc_permitted() -> bool {
+    let mut permission: libc::c_int = 0;
+    // SAFETY: it writes an int there.
+    let code = unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut permission) };
+    // Where the kernel does not know the question, nobody can have forbidden it.
+    code != 0 || permission == libc::PR_TSC_ENABLE
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn is_tsc_invariant() -> bool {
     false
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    fn set_tsc(permission: libc::c_int) {
+        // SAFETY: an int by value, and for this thread alone.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_TSC, permission) }, 0);
+    }
+
+    #[test]
+    fn a_counter_that_must_not_be_read_is_not_chosen() {
+        let ask = || {
+            set_tsc(libc::PR_TSC_SIGSEGV);
+            let is_permitted = is_tsc_permitted();
+            set_tsc(libc::PR_TSC_ENABLE);
+            (is_permitted, is_tsc_permitted())
+        };
+        assert_eq!(std::thread::spawn(ask).join().expect("it does not panic"), (false, true));
+    }
 }

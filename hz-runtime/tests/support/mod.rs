@@ -111,6 +111,21 @@ impl Reader {
         self.wake();
     }
 
+    /// Whether the runtime has ended the lease. Then it is another reader's, and not given back.
+    pub(crate) fn has_no_lease(&mut self) -> bool {
+        let own = std::process::id();
+        self.lease = self.lease.filter(|at| self.half(*at).load(Ordering::Acquire) == own);
+        self.lease.is_none()
+    }
+
+    /// Whether another process has a lease on `kind`.
+    pub(crate) fn is_wanted_elsewhere(&self, kind: Kind) -> bool {
+        let at = |slot| self.page.leases_offset as usize + slot * size_of::<Lease>();
+        let leases = (0..LEASES).map(|slot| self.copy::<Lease>(at(slot)));
+        let mut others = leases.filter(|lease| ![0, std::process::id()].contains(&lease.pid));
+        others.any(|lease| lease.kinds & kind.runtime_bit() != 0)
+    }
+
     fn wake(&self) {
         let futex = self.half(offset_of!(RingPage, leases_changed));
         futex.fetch_add(1, Ordering::AcqRel);
