@@ -15,7 +15,7 @@ use hz_trace::{
 use live::{Reaped, Recorded, alone, record_while};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -89,6 +89,9 @@ fn load(port: u16, kinds: &[u8], rounds: usize) {
                     stream.read_exact(&mut answer).unwrap();
                     assert_eq!(answer, sent);
                 }
+                // The task of this connection has ended before the service does.
+                stream.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(stream.read(&mut [0]).unwrap(), 0);
             });
         }
     });
