@@ -70,7 +70,8 @@ fn figures_agree_with_proc_pidstat_ss_and_tc() {
     assert!(differences.0.is_empty(), "{:#?}", differences.0);
 }
 
-/// `/proc/stat` counts in steps of 10 ms.
+/// `/proc/stat` counts in steps of 10 ms, and as busy what a CPU does to go idle and to come back, which
+/// no thread has: on a virtual machine some percent of the time that it is idle.
 fn cpus(window: &Window, peers: &Peers, differences: &mut Differences) {
     let (from, to) = (window.start_ns, window.end_ns);
     assert!(!window.cpus.is_empty());
@@ -78,7 +79,8 @@ fn cpus(window: &Window, peers: &Peers, differences: &mut Differences) {
         let idle_ns = peers.grew(&format!("cpu{} idle", row.cpu), from, to);
         let (what, length_ns) = (format!("ms that CPU {} was busy", row.cpu), window.length_ns());
         let busy_ms = (length_ns as f64 - idle_ns) / 1e6;
-        differences.compare(&what, row.busy_ns as f64 / 1e6, busy_ms, (0.03, 30.0));
+        let going_idle_ms = idle_ns / 1e6 / 20.0;
+        differences.compare(&what, row.busy_ns as f64 / 1e6, busy_ms, (0.03, 30.0 + going_idle_ms));
     }
     let switches: u64 = window.cpus.iter().map(|row| row.switches).sum();
     let peer = peers.grew("switches", from, to);
