@@ -153,6 +153,7 @@ fn a_leak_is_named_with_the_await_it_is_parked_at() {
     let watched = |name: &str| {
         let output =
             stacks(&program, &["--watch", "100ms", "--count", "12", "--json", "--name", name]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         last["growing"].as_array().unwrap().clone()
