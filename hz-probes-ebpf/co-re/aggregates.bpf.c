@@ -205,7 +205,8 @@ static __always_inline void note_block(struct ThreadTotals *thread, struct task_
 	worst->epoch = EPOCH;
 }
 
-/* Who had the CPU longest of all since a moment, as far as its last turns tell. */
+/* Who had the CPU longest of all since a moment, as far as its last turns tell: nobody if it was idle, or
+ * nobody knows, for longest. */
 static __always_inline void find_culprit(struct CpuTotals *cpu, __u64 since,
 					 struct WorstWait *worst)
 {
@@ -218,11 +219,11 @@ static __always_inline void find_culprit(struct CpuTotals *cpu, __u64 since,
 		struct Turn *turn = &cpu->turns[place];
 		__u64 start = turn->start_ns > since ? turn->start_ns : since;
 
-		if (!turn->tid || turn->end_ns <= start || turn->end_ns - start <= longest)
+		if (turn->end_ns <= start || turn->end_ns - start <= longest)
 			continue;
 		longest = turn->end_ns - start;
 		worst->by_tid = turn->tid;
-		worst->by_pid = turn->pid;
+		worst->by_pid = turn->tid ? turn->pid : 0;
 	}
 }
 

@@ -223,17 +223,18 @@ const fn no_cpu() -> CpuTotals {
     }
 }
 
-/// Who had a CPU longest since a moment, thread and process.
+/// Who had a CPU longest since a moment, thread and process: nobody if it was idle, or nobody knows, for
+/// longest.
 fn culprit(turns: &[Turn], since_ns: u64) -> (u32, u32) {
     let longest = turns
         .iter()
-        .filter(|turn| turn.tid != 0)
         .map(|turn| (turn.end_ns.saturating_sub(turn.start_ns.max(since_ns)), turn))
         .filter(|(overlap_ns, _)| *overlap_ns > 0)
         // Of two as long, the first, as in the kernel.
         .rev()
         .max_by_key(|(overlap_ns, _)| *overlap_ns);
-    longest.map_or((0, 0), |(_, turn)| (turn.tid, turn.pid))
+    let of_thread = longest.filter(|(_, turn)| turn.tid != 0);
+    of_thread.map_or((0, 0), |(_, turn)| (turn.tid, turn.pid))
 }
 
 fn no_thread(pid: u32, now_ns: u64) -> ThreadTotals {
