@@ -1,17 +1,17 @@
 //! What this host can do: kernel types, control groups, clocks, its own identity.
 
 mod btf;
+mod busy;
 mod capability;
 mod cgroup;
 pub mod clock;
-mod idle;
 mod namespace;
 mod steal;
 
 pub use btf::KernelTypes;
+pub use busy::BusyClock;
 pub use capability::{Capability, may_trace};
 pub use cgroup::Cgroup;
-pub use idle::IdleClock;
 pub use namespace::Namespace;
 pub use steal::StealClock;
 

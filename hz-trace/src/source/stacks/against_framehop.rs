@@ -103,7 +103,7 @@ fn take(pid: u32) -> Taken {
     tables.update(pid, areas.clone());
     tables.settle(PATIENCE);
     stacks.attach().unwrap();
-    let counters = stacks.sampling.counters.take();
+    let counters = std::mem::take(&mut stacks.sampling.counters);
     let rings = counters.iter().map(|counter| Ring::map(counter, RING_PAGES));
     let mut rings: Vec<Ring> = rings.collect::<Result<_, _>>().unwrap();
     let mut taken = Taken { areas, ..Taken::default() };

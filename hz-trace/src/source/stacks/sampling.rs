@@ -1,14 +1,13 @@
 //! What makes samples due: a counter of each CPU that interrupts it again and again, whoever runs there.
 
 use super::NAME;
-use crate::{error::StartError, host::IdleClock};
+use crate::{error::StartError, host::BusyClock};
 use hz_probes_ebpf::{SAMPLE_CPU_CLOCK, SAMPLE_CYCLES};
 use perf_event::{
     Builder, Counter,
     events::{Event, Hardware, Software},
 };
 use std::{
-    cell::RefCell,
     fs,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
@@ -24,18 +23,13 @@ pub enum SampleBy {
     Cycles,
 }
 
-/// Going idle and coming back may take as much of a CPU's idle time as one part in this many, for which
-/// the kernel says that it is busy and which no thread has: 2 % were seen on a virtual machine.
-const IDLE_SHARE: u64 = 20;
-
 /// The counters of all CPUs.
 pub(super) struct Sampling {
     by: SampleBy,
     hz: u32,
-    /// Read through a shared reference, which reading needs alone.
-    pub(super) counters: RefCell<Vec<Counter>>,
-    /// How long each of their CPUs was idle before.
-    idle: Vec<IdleClock>,
+    pub(super) counters: Vec<Counter>,
+    /// How long each of their CPUs ran threads.
+    busy: Vec<BusyClock>,
     /// Changes a counter before it is opened.
     pub(super) adapt: fn(&mut Builder<'_>),
     /// Why it is not what was asked for.
@@ -53,7 +47,7 @@ impl Sampling {
             format!("cycles of the CPU: {error}; samples are taken by the clock instead")
         });
         let by = if refused.is_some() { SampleBy::Clock } else { asked };
-        Self { by, hz, counters: RefCell::default(), idle: Vec::new(), adapt: |_| {}, complaint }
+        Self { by, hz, counters: Vec::new(), busy: Vec::new(), adapt: |_| {}, complaint }
     }
 
     /// What samples say that they are of.
@@ -81,27 +75,22 @@ impl Sampling {
         // SAFETY: the counter keeps its descriptor open for the length of the call.
         let fd = unsafe { BorrowedFd::borrow_raw(counter.as_raw_fd()) };
         let own = fd.try_clone_to_owned().map_err(no_counter)?;
-        self.counters.get_mut().push(counter);
-        self.idle.push(IdleClock::start(cpu));
+        self.counters.push(counter);
+        self.busy.push(BusyClock::start(cpu));
         Ok(own)
     }
 
-    /// Samples that were due and that no program saw, of which `seen` were seen: none are due while a
-    /// CPU runs no thread. How long that was, the kernel says to 10 ms and without what going idle takes;
-    /// as many may pass unnoticed. Of cycles nobody knows: the kernel chooses the periods.
+    /// Samples that were due while CPUs ran threads and that no program saw, of which `seen` were seen. How
+    /// long they ran is known to some ticks, and a period that has just begun counts as none: so few may
+    /// pass unnoticed. Of cycles nobody knows: the kernel chooses the periods.
     pub(super) fn skipped(&self, seen: u64) -> u64 {
         if self.by != SampleBy::Clock {
             return 0;
         }
         let period = period_ns(self.hz);
-        let mut counters = self.counters.borrow_mut();
-        let busy = counters.iter_mut().zip(&self.idle).filter_map(|(counter, idle)| {
-            let (counted, idle) = (counter.read().ok()?, idle.ns()?);
-            Some(counted.saturating_sub(idle + idle / IDLE_SHARE + IdleClock::RESOLUTION_NS))
-        });
-        let due: u64 = busy.map(|busy| busy / period).sum();
-        let cpus = counters.len() as u64;
-        due.saturating_sub(seen + cpus)
+        let busy = self.busy.iter().filter_map(BusyClock::ns);
+        let due: u64 = busy.map(|ns| ns.saturating_sub(BusyClock::RESOLUTION_NS) / period).sum();
+        due.saturating_sub(seen + self.busy.len() as u64)
     }
 }
 
