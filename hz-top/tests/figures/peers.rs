@@ -146,6 +146,9 @@ fn read_stat(series: &mut Series) {
             // Waiting for a disk is idle, too.
             let idle_ns = (number(4) + number(5)) * 1e7;
             add(series, format!("{} idle", words[0]), time_ns, idle_ns);
+            // In user mode, nice or not, in the kernel, or they would have if the hypervisor had let them.
+            let threads_ns = [1, 2, 3, 8].map(number).iter().sum::<f64>() * 1e7;
+            add(series, format!("{} threads", words[0]), time_ns, threads_ns);
         }
     }
 }
