@@ -23,9 +23,10 @@ async fn short() {
 
 fn main() -> io::Result<()> {
     let runtime = Runtime::builder().worker_threads(2).build().map_err(io::Error::other)?;
-    println!("ready");
-    io::stdout().flush()?;
     runtime.block_on(async {
+        spawn_with(TaskMeta::named("leak"), leak());
+        println!("ready");
+        io::stdout().flush()?;
         loop {
             spawn_with(TaskMeta::named("leak"), leak());
             for _ in 0..5 {

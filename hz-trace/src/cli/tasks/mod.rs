@@ -121,10 +121,13 @@ struct Look {
     unreadable: u64,
 }
 
+/// How long a process may take to set up what it shares: it fills some megabytes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl TasksArgs {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let mut memory = match self.pid {
-            Some(pid) => RuntimeMemory::open(pid)?,
+            Some(pid) => RuntimeMemory::open_when_ready(pid, PATIENCE)?,
             None => match self.choose()? {
                 Some(memory) => memory,
                 None => return Ok(ExitCode::SUCCESS),

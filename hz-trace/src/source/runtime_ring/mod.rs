@@ -38,6 +38,10 @@ use hz_probes_ebpf::{
 };
 use layout::{CLOCK_ERROR, DIRECTORY_OVERFLOW, Layout, WORKERS};
 use map::Map;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Every kind that a ring can carry: bit `kind − 16`.
 #[must_use]
@@ -77,6 +81,24 @@ impl RuntimeMemory {
     /// [`AttachError`].
     pub fn open(pid: u32) -> Result<Self, AttachError> {
         find(pid).map(|found| Self::of(found, pid))
+    }
+
+    /// As [`RuntimeMemory::open`]; if the process is just setting it up, waits for that, but no longer than
+    /// `patience`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`].
+    pub fn open_when_ready(pid: u32, patience: Duration) -> Result<Self, AttachError> {
+        let end = Instant::now() + patience;
+        loop {
+            match Self::open(pid) {
+                Err(AttachError::NotReady { .. }) if Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened,
+            }
+        }
     }
 
     fn of(found: Found, pid: u32) -> Self {

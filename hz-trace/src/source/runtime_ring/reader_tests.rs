@@ -19,6 +19,8 @@ use std::{
     mem::offset_of,
     os::unix::fs::FileExt as _,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -337,8 +339,14 @@ fn only_a_process_s_own_sealed_memory_is_found() {
     drop(inherited);
     let early = named(&RingPage { magic: 0, ..whole }, SEALS);
     assert!(matches!(open(), Err(AttachError::NotReady { .. })));
-    early.write_all_at(RING_MAGIC.as_bytes(), offset_of!(RingPage, magic) as u64).unwrap();
-    assert!(open().is_ok());
+    let patient = |patience| RuntimeMemory::open_when_ready(pid, Duration::from_millis(patience));
+    assert!(matches!(patient(20), Err(AttachError::NotReady { .. })));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| patient(60_000));
+        thread::sleep(Duration::from_millis(20));
+        early.write_all_at(RING_MAGIC.as_bytes(), offset_of!(RingPage, magic) as u64).unwrap();
+        assert!(waiting.join().unwrap().is_ok());
+    });
     assert!(matches!(find(u32::MAX), Err(AttachError::NoSuchProcess { .. })));
 }
 
@@ -347,7 +355,7 @@ fn a_writer_that_never_waits_is_read_whole_or_counted() {
     let writer = Writer::new(1, 256);
     let mut reader = reader(&writer);
     let is_done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             (1..=200_000_u64).for_each(|task| {
                 let kind = Kind::PollBegin as u16;
