@@ -11,18 +11,16 @@ use std::{
 /// Inherited by all that the demo starts.
 const MARK: &str = "HZ_TEST_DEMO";
 
-/// The command with the service, made if it is not there yet.
+/// The command with the service, as its source is now.
 fn hz_runtime() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_hz-top")).with_file_name("hz-runtime");
-    if !path.exists() {
-        let arguments = "build --quiet --locked -p hz-runtime --features service --bin hz-runtime";
-        let status = Command::new(env!("CARGO"))
-            .args(arguments.split(' '))
-            .arg("--target-dir")
-            .arg(path.ancestors().nth(2).unwrap())
-            .status();
-        assert!(status.unwrap().success());
-    }
+    let arguments = "build --quiet --locked -p hz-runtime --features service --bin hz-runtime";
+    let status = Command::new(env!("CARGO"))
+        .args(arguments.split(' '))
+        .arg("--target-dir")
+        .arg(path.ancestors().nth(2).unwrap())
+        .status();
+    assert!(status.unwrap().success());
     path
 }
 
