@@ -95,18 +95,24 @@ fn what_a_task_waits_for_is_not_what_the_next_one_does() {
     });
 }
 
+/// Task 1 after its first poll, in which or after which it was woken.
+fn polled_while_woken() -> Arc<TaskWords> {
+    let words = Arc::new(task_words());
+    enter(&words, 1);
+    words.poll_begins(0, 1, 1);
+    let waker = thread::spawn({
+        let words = Arc::clone(&words);
+        move || words.woken(1)
+    });
+    words.poll_pends(0, false);
+    waker.join().unwrap();
+    words
+}
+
 #[test]
 fn a_task_that_is_woken_in_its_poll_or_after_it_is_ready() {
     model(3, || {
-        let words = Arc::new(task_words());
-        enter(&words, 1);
-        words.poll_begins(0, 1, 1);
-        let waker = thread::spawn({
-            let words = Arc::clone(&words);
-            move || words.woken(1)
-        });
-        words.poll_pends(0, false);
-        waker.join().unwrap();
+        let words = polled_while_woken();
         let state = words.look(1).map(|(state, ..)| state);
         assert_eq!(state, Some(TASK_READY), "the directory says that it waits");
     });
@@ -116,15 +122,7 @@ fn a_task_that_is_woken_in_its_poll_or_after_it_is_ready() {
 #[test]
 fn a_task_that_waits_after_its_next_poll_waits() {
     model(3, || {
-        let words = Arc::new(task_words());
-        enter(&words, 1);
-        words.poll_begins(0, 1, 1);
-        let waker = thread::spawn({
-            let words = Arc::clone(&words);
-            move || words.woken(1)
-        });
-        words.poll_pends(0, false);
-        waker.join().unwrap();
+        let words = polled_while_woken();
         words.poll_begins(0, 2, 2);
         words.poll_pends(0, false);
         let state = words.look(1).map(|(state, ..)| state);
