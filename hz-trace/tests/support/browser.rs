@@ -4,6 +4,9 @@ use serde_json::Value;
 use std::fs;
 use std::process::{Command, Stdio};
 
+/// Runs what every driver calls `run`.
+const DRIVER_END: &str = include_str!("drive_end.js");
+
 /// Whether there is a browser; says so if not.
 pub(crate) fn has_browser() -> bool {
     let found = Command::new("chromium")
@@ -26,7 +29,7 @@ pub(crate) fn drive(files: &[(&str, &str)], body: &str, (driver, facts): (&str, 
     }
     let page = folder.path().join("page.html");
     let html = format!(
-        "<!DOCTYPE html><html><body style='margin:0'><script>{driver}</script>{body}\
+        "<!DOCTYPE html><html><body style='margin:0'><script>{driver}{DRIVER_END}</script>{body}\
          <script>start({facts})</script></body></html>"
     );
     fs::write(&page, html).unwrap();

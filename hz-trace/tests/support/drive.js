@@ -1,7 +1,6 @@
 // Uses a timeline as a person would, and writes what it saw into the page for the test to read.
 
 const seen = { errors: [] };
-window.addEventListener('error', (event) => seen.errors.push(String(event.message)));
 const pause = () => new Promise((go) => setTimeout(go, 60));
 
 function mouse(win, svg, kind, x, y, more) {
@@ -99,19 +98,11 @@ async function drive(win, svg, facts) {
   seen.foreign = svg.querySelectorAll('img, iframe, a, b, [onload], [onerror], [onclick]').length;
 }
 
-async function start(facts) {
-  try {
-    const frame = document.querySelector('iframe');
-    if (frame) await new Promise((go) => { if (frame.contentDocument.querySelector('.live')) go(); else frame.onload = go; });
-    const win = frame ? frame.contentWindow : window;
-    const svg = (frame ? frame.contentDocument : document).querySelector('svg.hz-timeline');
-    win.addEventListener('error', (event) => seen.errors.push(String(event.message)));
-    await drive(win, svg, facts);
-  } catch (error) {
-    seen.errors.push(String(error) + ' ' + error.stack);
-  }
-  const out = document.createElement('pre');
-  out.id = 'seen';
-  out.textContent = JSON.stringify(seen, null, 1);
-  document.body.replaceChildren(out);
+async function run(facts) {
+  const frame = document.querySelector('iframe');
+  if (frame) await new Promise((go) => { if (frame.contentDocument.querySelector('.live')) go(); else frame.onload = go; });
+  const win = frame ? frame.contentWindow : window;
+  const svg = (frame ? frame.contentDocument : document).querySelector('svg.hz-timeline');
+  win.addEventListener('error', (event) => seen.errors.push(String(event.message)));
+  await drive(win, svg, facts);
 }

@@ -1,7 +1,6 @@
 // Goes from a timeline to its flame graphs as a person would, and writes what it saw into the page.
 
 const seen = { errors: [], opened: {}, flames: {} };
-window.addEventListener('error', (event) => seen.errors.push(String(event.message)));
 const pause = (time) => new Promise((go) => setTimeout(go, time || 60));
 
 async function framed(address) {
@@ -83,15 +82,7 @@ async function driveFlames({ addresses }) {
   }
 }
 
-async function start(facts) {
-  try {
-    await driveTimeline(facts);
-    await driveFlames(facts);
-  } catch (error) {
-    seen.errors.push(String(error) + ' ' + error.stack);
-  }
-  const out = document.createElement('pre');
-  out.id = 'seen';
-  out.textContent = JSON.stringify(seen, null, 1);
-  document.body.replaceChildren(out);
+async function run(facts) {
+  await driveTimeline(facts);
+  await driveFlames(facts);
 }

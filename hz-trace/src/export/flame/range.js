@@ -1,25 +1,13 @@
 // Draws the flame graph of a part of the time, where its address asks for one: #t=FROM-TO, in nanoseconds
 // since the start of the recording, and of whom: &tid=, &pid= with &task=, or &cpu=. Without that, nothing is
 // touched: the picture is the whole. Works beside inferno's script, which zooms and searches.
-(function () {
-'use strict';
 const SVG = 'http://www.w3.org/2000/svg', FG = 'http://github.com/jonhoo/inferno';
 const FIELDS = 7, FRAME = 16, NARROWEST = 0.0002;
 const data = JSON.parse(document.querySelector('script.hz-parts').textContent);
 const byId = (name) => document.getElementById(name);
 
-function digits(value) { return value < 9.995 ? value.toFixed(2) : value < 99.95 ? value.toFixed(1) : value.toFixed(0); }
-
-function duration(ns) {
-  if (ns < 0.5) return '0';
-  if (ns < 999.5) return Math.round(ns) + ' ns';
-  if (ns < 999500) return digits(ns / 1e3) + ' µs';
-  return ns < 999500000 ? digits(ns / 1e6) + ' ms' : digits(ns / 1e9) + ' s';
-}
-
 function amount(value) {
-  const number = String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
-  return data.unit === 'ns' ? duration(value) : `${number} ${data.unit}`;
+  return data.unit === 'ns' ? duration(value) : `${count(Math.round(value))} ${data.unit}`;
 }
 
 /** A moment with as many digits as tell `length` apart. */
@@ -189,4 +177,3 @@ function start() {
   return setTimeout(() => { if (wanted()) draw(); svg.classList.add('live'); }, 0);
 }
 start();
-})();

@@ -18,7 +18,12 @@ use std::io;
 /// Parts that are embedded, some 20 bytes each.
 const PARTS: usize = 60_000;
 
-const SCRIPT: &str = include_str!("range.js");
+const SCRIPT: &str = concat!(
+    "(function () {\n'use strict';\n",
+    include_str!("../quantity.js"),
+    include_str!("range.js"),
+    "})();\n"
+);
 
 /// Thread id, process id, task id, and the names of thread and task. The task's id is text, since a script's
 /// numbers are not as long.

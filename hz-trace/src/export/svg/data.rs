@@ -22,6 +22,7 @@ const SCRIPT: &str = concat!(
     "(function () {\n'use strict';\n",
     include_str!("timeline_data.js"),
     include_str!("timeline_draw.js"),
+    include_str!("../quantity.js"),
     include_str!("timeline_words.js"),
     include_str!("timeline_flame.js"),
     include_str!("timeline.js"),

@@ -1,13 +1,4 @@
-// Saying: what is under the pointer, in lines of text. Numbers read as in quantity.rs.
-
-function digits(value) { return value < 9.995 ? value.toFixed(2) : value < 99.95 ? value.toFixed(1) : value.toFixed(0); }
-
-function duration(ns) {
-  if (ns < 0.5) return '0';
-  if (ns < 999.5) return Math.round(ns) + ' ns';
-  if (ns < 999500) return digits(ns / 1e3) + ' µs';
-  return ns < 999500000 ? digits(ns / 1e6) + ' ms' : digits(ns / 1e9) + ' s';
-}
+// Saying: what is under the pointer, in lines of text.
 
 /** A moment, named so that ticks `step` apart differ, in a unit of which it is less than `most`. */
 function tickLabel(time, step, most = 1e4) {
@@ -21,8 +12,6 @@ function tickLabel(time, step, most = 1e4) {
 }
 
 function percent(share) { return share > 0 && share < 0.01 ? '<1 %' : Math.round(share * 100) + ' %'; }
-
-function count(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ','); }
 
 function actorName(actor) {
   const [tid, , name] = data.actors[actor];
