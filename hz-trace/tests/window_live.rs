@@ -14,7 +14,8 @@ use hz_trace::{
     session::{Settings, TargetSpec},
 };
 use live::{
-    Recorded, alone, burn, last_cpu, own_tid, pin, record_while, run_delay_ns, shell, wait_until,
+    Reaped, Recorded, alone, burn, last_cpu, own_tid, pin, record_while, run_delay_ns, shell,
+    wait_until,
 };
 use std::{
     sync::{
@@ -53,14 +54,28 @@ fn apart(a: u64, b: u64) -> f64 {
     a.abs_diff(b) as f64 * 100.0 / a.max(b).max(1) as f64
 }
 
+/// Somebody to wait for on the last CPU, for so long at once that nobody else is to blame for the worst
+/// wait there: not the kernel's threads, nor a process that this host hides from tracing.
+fn start_neighbour(rest: &str) -> Reaped {
+    let cpu = last_cpu();
+    shell(&format!(
+        "exec chrt -f 1 taskset -c {cpu} \
+         sh -c 'while :; do i=0; while [ $i -lt 30000 ]; do i=$((i + 1)); done; sleep {rest}; done'"
+    ))
+}
+
 #[test]
 #[ignore = "needs CAP_BPF"]
 fn the_kernels_sums_and_a_recording_make_the_same_window() {
     let _alone = alone();
-    let worker = shell(
-        "i=0; while [ $i -lt 4000 ]; do /bin/true; i=$((i + 1)); done & \
+    pin(0);
+    let neighbour = start_neighbour("0.1");
+    let worker = shell(&format!(
+        "taskset -cp {} $$ >/dev/null; \
+         i=0; while [ $i -lt 4000 ]; do /bin/true; i=$((i + 1)); done & \
          while :; do sleep 0.002; j=0; while [ $j -lt 300 ]; do j=$((j + 1)); done; done",
-    );
+        last_cpu()
+    ));
     let pid = worker.0.id();
     let (recorded, window) = record_while(&Settings::new(TargetSpec::Pids(vec![pid])), move || {
         let mut watch = watch(TargetSpec::Pids(vec![pid]));
@@ -68,7 +83,7 @@ fn the_kernels_sums_and_a_recording_make_the_same_window() {
         watch.next(Duration::from_millis(200), || false);
         watch.next(Duration::from_millis(1_500), || false)
     });
-    drop(worker);
+    drop((worker, neighbour));
     let recording = replayed(&recorded, &window);
     let shell = window.thread(pid).unwrap();
     let same = recording.thread(pid).unwrap();
@@ -99,14 +114,14 @@ fn the_kernels_sums_and_a_recording_make_the_same_window() {
 #[ignore = "needs CAP_BPF"]
 fn figures_agree_with_the_kernels_own() {
     let _alone = alone();
-    pin(last_cpu());
-    // Somebody to wait for.
-    let cpu = last_cpu();
-    let neighbour = shell(&format!("exec taskset -c {cpu} sh -c 'while :; do :; done'"));
+    // Whoever watches is not who is waited for.
+    pin(0);
+    let neighbour = start_neighbour("0.003");
     let is_over = Arc::new(AtomicBool::new(false));
     let (tid_sender, tids) = std::sync::mpsc::channel();
     let stop = Arc::clone(&is_over);
     let burner = std::thread::spawn(move || {
+        pin(last_cpu());
         tid_sender.send(own_tid()).unwrap();
         while !stop.load(Ordering::Relaxed) {
             burn(Duration::from_millis(1));

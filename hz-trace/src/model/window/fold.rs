@@ -124,7 +124,7 @@ impl WindowFolder {
         let header = &switch.header;
         let (now_ns, place_cpus) = (header.time_ns, self.totals.place_cpus);
         let cpu = self.cpu(header.cpu);
-        switch_cpu(cpu, header.tid, (header.arg, switch.next_pid), now_ns);
+        switch_cpu(cpu, (header.tid, header.pid), (header.arg, switch.next_pid), now_ns);
         if header.tid != 0 {
             let thread = self.known(header.tid, header.pid, now_ns);
             leave(thread, switch, place_cpus);
@@ -286,11 +286,17 @@ fn leave(thread: &mut ThreadTotals, switch: &Switch, place_cpus: u32) {
     become_state(thread, state_after(state), now_ns);
 }
 
-fn switch_cpu(cpu: &mut CpuTotals, prev: u32, (next, next_pid): (u32, u32), now_ns: u64) {
+fn switch_cpu(
+    cpu: &mut CpuTotals,
+    (prev, prev_pid): (u32, u32),
+    (next, next_pid): (u32, u32),
+    now_ns: u64,
+) {
     let spent_ns = now_ns.saturating_sub(cpu.since_ns);
-    let tid = if cpu.since_ns > 0 && cpu.tid == prev { prev } else { 0 };
-    cpu.turns[cpu.turn as usize % TURNS] =
-        Turn { start_ns: cpu.since_ns, end_ns: now_ns, tid, pid: cpu.pid };
+    // A filtered recording has every switch of a CPU from when somebody waits for it, but not how who had it
+    // then had come: it is known when that one leaves, and `culprit` asks for no time before the wait.
+    let turn = Turn { start_ns: cpu.since_ns, end_ns: now_ns, tid: prev, pid: prev_pid };
+    cpu.turns[cpu.turn as usize % TURNS] = turn;
     cpu.turn += 1;
     cpu.switches += 1;
     if cpu.since_ns > 0 {
@@ -312,5 +318,31 @@ const fn state_after(state: u16) -> u32 {
         state if state & 0x0c != 0 => AGGREGATE_STOPPED,
         state if state & 0x02 != 0 => AGGREGATE_UNINTERRUPTIBLE,
         _ => AGGREGATE_SLEEPING,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thread 7 had the CPU since nobody knows when; somebody waits from 100 on, and has it at 400.
+    #[test]
+    fn who_had_the_cpu_before_the_recording_saw_it_is_known_when_it_leaves() {
+        let mut cpu = no_cpu();
+        switch_cpu(&mut cpu, (3, 3), (0, 0), 20);
+        switch_cpu(&mut cpu, (7, 6), (8, 8), 390);
+        switch_cpu(&mut cpu, (8, 8), (9, 9), 400);
+        assert_eq!(culprit(&cpu.turns, 100), (7, 6));
+        assert_eq!(culprit(&cpu.turns, 390), (8, 8));
+        assert_eq!(culprit(&cpu.turns, 400), (0, 0));
+        assert_eq!((cpu.unknown_ns, cpu.busy_ns), (370, 10), "how long is not known");
+    }
+
+    #[test]
+    fn a_cpu_that_was_idle_for_longest_was_nobody_s() {
+        let mut cpu = no_cpu();
+        switch_cpu(&mut cpu, (3, 3), (0, 0), 101);
+        switch_cpu(&mut cpu, (0, 0), (9, 9), 400);
+        assert_eq!(culprit(&cpu.turns, 100), (0, 0));
     }
 }
